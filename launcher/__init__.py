@@ -1,0 +1,1 @@
+"""The coordinator: runs on your machine and never imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""Preflight: gathers the facts that a plan is made from."""

@@ -1,0 +1,60 @@
+"""The command line: registers the verbs, and turns errors into text and exit codes. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from launcher.errors import LauncherError, SpecError
+from worker.contract.states import ExitCode
+
+app = typer.Typer(
+    name="launcher",
+    help="Multi-worker TensorFlow training on machines you already have.\n\nExample:  launcher up cluster.yaml",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,  # plain help: rich would cost a third of the time that --help may take
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def register() -> None:
+    """Add every verb. The modules of the verbs import what is heavy inside their functions."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. The only place where an error becomes one."""
+    register()
+    try:
+        result = app(args=list(arguments), standalone_mode=False)
+    except LauncherError as error:
+        show(error)
+        return int(error.exit_code)
+    except typer.Abort:
+        return int(ExitCode.INTERRUPTED)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the command line itself is wrong: typer's own words
+            typer.echo(f"launcher: {error.format_message()}\nTry: launcher --help", err=True)
+            return int(ExitCode.BAD_SPEC)
+        raise
+    return int(result) if isinstance(result, int) else 0
+
+
+def show(error: LauncherError) -> None:
+    """An error on standard error: what is wrong, where, and the next step."""
+    out = sys.stderr
+    if isinstance(error, SpecError):
+        for problem in error.problems:
+            print(f"{problem.where}: {problem.path}: {problem.message}", file=out)
+            if problem.expected:
+                print(f"    expected: {problem.expected}", file=out)
+            if problem.found:
+                print(f"    found:    {problem.found}", file=out)
+            if problem.hint:
+                print(f"    hint:     {problem.hint}", file=out)
+    print(f"launcher: {error.message}", file=out)
+    if error.hint:
+        print(f"  next: {error.hint}", file=out)

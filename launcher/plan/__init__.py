@@ -1,0 +1,1 @@
+"""(ClusterSpec, facts) → LaunchPlan: pure, immutable, printable. What `plan` prints is what `up` carries out."""

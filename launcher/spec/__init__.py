@@ -1,0 +1,1 @@
+"""cluster.yaml → ClusterSpec: one schema, every problem at once, each with its file and line."""

@@ -1,0 +1,134 @@
+"""ClusterSpec: what a cluster.yaml says once it is read, checked and normalised. Plain immutable values.
+
+Durations are seconds, sizes are bytes, paths are absolute (bare ones were relative to the file). `host_defaults` is
+already folded into each host. None means "not said: found at check, or the default of whoever uses it".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How to reach a host: an alias of ~/.ssh/config, or an explicit address (`host` is then set)."""
+
+    alias: str | None = None
+    host: str | None = None
+    user: str | None = None
+    port: int | None = None
+    key: str | None = None
+    jump: str | None = None
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One machine. Exactly one of `local` and `ssh` holds."""
+
+    name: str
+    local: bool = False
+    ssh: Ssh | None = None
+    gpus: Literal["free", "all"] | int | tuple[int, ...] = "free"
+    workers: int | None = None  # None with gpus_per_worker None means 1
+    gpus_per_worker: int | None = None
+    threads: int | None = None  # intra-op threads per worker; None: cores ÷ workers of the machine
+    network: str | None = None
+    address: str | None = None
+    ports: tuple[int, int] = (20000, 20099)  # inclusive
+    python: str | None = None  # None: the coordinator's own on a local host, python3 elsewhere
+    activate: str | None = None
+    setup: tuple[str, ...] = ()
+    workdir: str = "~/launcher-work"
+    env: Mapping[str, str] = field(default_factory=dict)
+    transport: Literal["paramiko", "openssh"] = "paramiko"
+    host_keys: str = "known"
+    allow_public: bool = False
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A named data set (`kind` is its name), or `npz`/`idx` with an absolute path, or `function` with module:name."""
+
+    kind: str = "fashion-mnist-mini"
+    path: str | None = None
+    function: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The built-in trainer's job. `batch_size` is global: images per step over all replicas."""
+
+    model: str = "cnn"
+    dataset: DatasetSpec = DatasetSpec()
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 0.001
+    optimizer: str = "adam"
+    seed: int = 0
+    deterministic: bool = True
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    communication: Literal["auto", "ring", "nccl"] = "auto"
+
+
+@dataclass(frozen=True)
+class ProgramSpec:
+    """The user's own argv, run on every rank instead of the trainer."""
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SyncSpec:
+    """Which folder of the coordinator's machine travels to the hosts."""
+
+    source: str
+    exclude: tuple[str, ...] = ()
+    max_bytes: int = 200_000_000
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """When the trainer saves, in whichever of the units were given, and how many checkpoints are kept."""
+
+    every_epochs: int | None = 1
+    every_steps: int | None = None
+    every_seconds: float | None = None
+    keep: int = 3
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """All in seconds."""
+
+    connect: float = 15.0
+    start: float = 120.0
+    stall: float = 300.0
+    host: float = 10.0
+    checkpoint: float = 300.0
+    stop: float = 10.0
+    lease: float = 86400.0
+
+
+@dataclass(frozen=True)
+class CoordinatorSpec:
+    """Where runs are kept on the coordinator's machine."""
+
+    runs: str
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """A whole cluster.yaml. Exactly one of `train` and `program` is set."""
+
+    path: str  # of the file it was read from, absolute
+    name: str
+    hosts: tuple[HostSpec, ...]
+    sync: SyncSpec
+    coordinator: CoordinatorSpec
+    train: TrainSpec | None = None
+    program: ProgramSpec | None = None
+    secrets: tuple[str, ...] = ()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    timeouts: Timeouts = Timeouts()

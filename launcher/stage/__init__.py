@@ -1,0 +1,1 @@
+"""What travels to a host: our package, and the user's folder."""

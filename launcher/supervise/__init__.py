@@ -1,0 +1,1 @@
+"""States, policy and machine (pure), and the coordinator, the shell around them."""

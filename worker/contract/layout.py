@@ -1,0 +1,102 @@
+"""Every path of a run on a host, in one class. The coordinator's mirror of a host has the same shape.
+
+<host folder>/
+  events.jsonl                   the agent's journal
+  agent.log                      what agent and warden print if something is wrong with them
+  code/<hash>/                   our `worker` package, staged
+  sources/<hash>/                the user's folder, staged
+  g<generation>/                 one folder for each life of the cluster
+    rank<rank>.log               what the worker printed, standard output and error together
+    rank<rank>.progress.jsonl    phases, steps, epochs
+    rank<rank>/                  the worker's own: tmp/, checkpoints/ (not published yet), output/
+  checkpoints/g<generation>-s<step>/   published by the agent, whole
+  output/                        what the run leaves: model.keras, a program's files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class HostFolder:
+    """The folder of one run on one host. Pure: no method touches the disk."""
+
+    root: str
+
+    @property
+    def journal(self) -> str:
+        return os.path.join(self.root, "events.jsonl")
+
+    @property
+    def agent_log(self) -> str:
+        return os.path.join(self.root, "agent.log")
+
+    @property
+    def checkpoints(self) -> str:
+        return os.path.join(self.root, "checkpoints")
+
+    @property
+    def output(self) -> str:
+        return os.path.join(self.root, "output")
+
+    def code(self, digest: str) -> str:
+        return os.path.join(self.root, "code", digest)
+
+    def sources(self, digest: str) -> str:
+        return os.path.join(self.root, "sources", digest)
+
+    def generation(self, generation: int) -> str:
+        return os.path.join(self.root, f"g{generation}")
+
+    def log(self, generation: int, rank: int) -> str:
+        return os.path.join(self.generation(generation), f"rank{rank}.log")
+
+    def progress(self, generation: int, rank: int) -> str:
+        return os.path.join(self.generation(generation), f"rank{rank}.progress.jsonl")
+
+    def rank(self, generation: int, rank: int) -> str:
+        return os.path.join(self.generation(generation), f"rank{rank}")
+
+    def rank_tmp(self, generation: int, rank: int) -> str:
+        return os.path.join(self.rank(generation, rank), "tmp")
+
+    def rank_checkpoints(self, generation: int, rank: int) -> str:
+        return os.path.join(self.rank(generation, rank), "checkpoints")
+
+    def rank_output(self, generation: int, rank: int) -> str:
+        return os.path.join(self.rank(generation, rank), "output")
+
+
+def checkpoint_name(generation: int, step: int) -> str:
+    """The name of a checkpoint: `g2-s1880`."""
+    return f"g{generation}-s{step}"
+
+
+def parse_checkpoint_name(name: str) -> "tuple[int, int] | None":
+    """(generation, step) of a checkpoint's name, or None for anything else."""
+    generation, dash, step = name.partition("-s")
+    if dash and generation[:1] == "g" and generation[1:].isdigit() and step.isdigit():
+        return int(generation[1:]), int(step)
+    return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def agent_socket(root: str) -> str:
+    """The abstract socket of the agent of a host folder: start lock and meeting point at once."""
+    return f"\0launcher-{os.getuid()}-{_digest(os.path.realpath(root))}"
+
+
+def coordinator_socket(run_folder: str) -> str:
+    """The abstract socket of the coordinator of a run folder."""
+    return f"\0launcher-run-{os.getuid()}-{_digest(os.path.realpath(run_folder))}"
+
+
+def mark(root: str) -> str:
+    """What LAUNCHER_MARK holds in every process of the run on this host."""
+    return f"{os.getuid()}-{_digest(os.path.realpath(root))}"

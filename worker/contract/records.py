@@ -1,0 +1,90 @@
+"""The lines of journals and progress files: JSON objects, one a line, each with `t` (seconds since 1970) and `type`.
+
+A reader takes whole lines only, passes over a line that is not JSON, and over types and keys that it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any, Dict, Iterator, List, Tuple
+
+Record = Dict[str, Any]
+
+# The progress file of a rank, written by the trainer.
+PHASE = "phase"  # name (import, data, strategy, build, restore, trace, first_step), seconds
+STEP = "step"  # epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second
+EPOCH = "epoch"  # epoch, loss, accuracy, val_loss, val_accuracy, seconds, images_per_second
+SAVED = "saved"  # folder (name under the rank's checkpoint folder), step, epoch, why: every|asked|rescue|end
+RESULT = "result"  # test_loss, test_accuracy, model: file name under the rank's output folder
+FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; step with diverged
+
+# An agent's journal, `hosts/<host>/events.jsonl`; every record also has `seq`, counted from 1.
+AGENT_STARTED = "agent_started"  # pid, warden_pid, start_time, boot_id, machine_id, host, run, code
+COMMANDED_BY = "commanded_by"  # term
+COORDINATOR_GONE = "coordinator_gone"  # term
+RANK_STARTED = "rank_started"  # generation, rank, pid, start_time
+RANK_FIRST_STEP = "rank_first_step"  # generation, rank, step
+RANK_EPOCH = "rank_epoch"  # generation, rank, and the fields of EPOCH (the chief's only)
+RANK_RESULT = (
+    "rank_result"  # generation, rank, and the fields of RESULT (the chief's only; model relative to the host folder)
+)
+RANK_FAILURE = "rank_failure"  # generation, rank, and the fields of FAILURE
+CHECKPOINT = "checkpoint"  # generation, rank, name, step, epoch, why: published under checkpoints/<name>
+CHECKPOINT_PRUNED = "checkpoint_pruned"  # name
+RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
+RANK_ENDED = "rank_ended"  # generation, rank, state, exit_code or signal (name), step: last one told
+GENERATION_ENDED = "generation_ended"  # generation, reason
+LEASE_ENDED = "lease_ended"  # term
+AGENT_LEFT = "agent_left"  # reason
+
+# The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
+RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
+COORDINATOR_STARTED = "coordinator_started"  # pid, start_time, boot_id, term
+RUN_STATE = "run_state"  # state, reason
+GENERATION_STARTED = (
+    "generation_started"  # generation, ranks: [{rank, host, address, port}], resumes (checkpoint or "")
+)
+REPLANNED = "replanned"  # generation, reason
+STOP_REQUESTED = "stop_requested"  # how, by
+CAUSE = "cause"  # rank, host, generation, how, message, hint, log (path), lines: [last of its log]
+RUN_ENDED = "run_ended"  # state, exit_code, message, model (path or "")
+
+
+def line(type_: str, **fields: Any) -> bytes:
+    """One record as a line, stamped with the wall clock."""
+    return dumps({"t": round(time.time(), 6), "type": type_, **fields})
+
+
+def dumps(record: Record) -> bytes:
+    """A record as one line. Numbers that are not finite become null: JSON has none."""
+    try:
+        text = json.dumps(record, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_finite(record), separators=(",", ":"))
+    return text.encode("utf-8") + b"\n"
+
+
+def parse(data: bytes) -> Tuple[List[Record], int]:
+    """The records in `data` and how many bytes their whole lines take: the rest is a line still being written."""
+    end = data.rfind(b"\n") + 1
+    return list(_records(data[:end])), end
+
+
+def _records(data: bytes) -> Iterator[Record]:
+    for text in data.splitlines():
+        try:
+            record = json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("type"), str):
+            yield record
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,105 @@
+"""The byte stream between a coordinator and an agent.
+
+The relay on the host first writes `MAGIC` (whatever a login banner wrote before it is skipped), then both sides send
+frames: a length of four bytes, big-endian, and as many bytes of UTF-8 JSON, an object with a `type`, 1 MiB at most.
+
+Order on a fresh stream:
+  host → coordinator   MAGIC
+  coordinator → relay  reach {folder, host, run, start, lease_s}     (the relay consumes it)
+  host → coordinator   hello {…} from the agent, or absent {why} from the relay if there is none and start is false
+  then any of the messages below, in both directions.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, Dict, List
+
+MAJOR = 1
+MAGIC = b"launcher-wire\n"
+MAX_FRAME = 1 << 20
+_LENGTH = struct.Struct(">I")
+
+Message = Dict[str, Any]
+
+# coordinator → host
+REACH = "reach"  # folder, host, run, start: bool, lease_s: float
+COMMAND = "command"  # term: take the place of the coordinator; answered by COMMANDED or REFUSED
+RENEW = "renew"  # term, nonce: the lease runs from the moment that nonce was sent
+START = "start"  # term, generation, ranks: [rank order], timeouts: {stop_s, checkpoint_s, stall_s}
+STOP = "stop"  # how: "graceful" | "now", reason: str; needs no term
+STATUS = "status"  # answered by a fresh HELLO; needs no term
+LEAVE = "leave"  # term: with no worker left, write down the end and go
+
+# host → coordinator
+HELLO = (
+    "hello"  # major, code, host, run, pid, boot_id, term, nonce, generation, alive: [rank], seq: last event's number
+)
+ABSENT = "absent"  # why: no agent of this run is alive on this host
+COMMANDED = "commanded"  # term, nonce
+REFUSED = "refused"  # what: the refused message's type, why
+EVENT = "event"  # event: one record of the agent's journal (see records)
+BEAT = "beat"  # nonce, ranks: {rank: newest step record}, once a second
+
+
+class WireError(Exception):
+    """The other side does not speak this protocol, or sent more than is allowed."""
+
+
+def encode(message: Message) -> bytes:
+    """One frame. Raises WireError if the message is over 1 MiB."""
+    body = json.dumps(message, separators=(",", ":")).encode("utf-8")
+    if len(body) > MAX_FRAME:
+        raise WireError(f"a message of {len(body)} bytes, and {MAX_FRAME} are allowed")
+    return _LENGTH.pack(len(body)) + body
+
+
+class Decoder:
+    """Bytes in, messages out, in whatever pieces they come. With `magic`, skips everything up to and with MAGIC."""
+
+    def __init__(self, magic: bool = False) -> None:
+        self._buffer = bytearray()
+        self._awaits_magic = magic
+
+    def feed(self, data: bytes) -> List[Message]:
+        """The messages completed by `data`. Raises WireError on an oversized or malformed frame."""
+        self._buffer += data
+        if self._awaits_magic and not self._skip_to_magic():
+            return []
+        messages: List[Message] = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME:
+                raise WireError(f"a frame of {length} bytes, and {MAX_FRAME} are allowed")
+            if len(self._buffer) < _LENGTH.size + length:
+                break
+            body = bytes(self._buffer[_LENGTH.size : _LENGTH.size + length])
+            del self._buffer[: _LENGTH.size + length]
+            messages.append(_parse(body))
+        return messages
+
+    @property
+    def awaits_magic(self) -> bool:
+        """True until the other side has said that it speaks this protocol."""
+        return self._awaits_magic
+
+    def _skip_to_magic(self) -> bool:
+        found = self._buffer.find(MAGIC)
+        if found < 0:
+            # A banner may be long, but not endless; keep what could be the magic's first half.
+            del self._buffer[: max(0, len(self._buffer) - len(MAGIC))]
+            return False
+        del self._buffer[: found + len(MAGIC)]
+        self._awaits_magic = False
+        return True
+
+
+def _parse(body: bytes) -> Message:
+    try:
+        message = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WireError("a frame that is not JSON") from error
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise WireError("a frame without a type")
+    return message

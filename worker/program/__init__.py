@@ -1,0 +1,1 @@
+"""Running the user's own script on every rank."""

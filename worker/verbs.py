@@ -1,0 +1,23 @@
+"""What `python <worker folder> VERB` can do on a host."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import List
+
+VERBS = {
+    "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
+    "train": (".train.main", "train one rank of the cluster with the built-in trainer"),
+}
+
+
+def main(argv: List[str]) -> int:
+    """Run one verb; returns the exit code of the process."""
+    if not argv or argv[0] not in VERBS:
+        lines = ["usage: python WORKER_FOLDER VERB", ""]
+        lines += [f"  {verb:8} {text}" for verb, (_, text) in VERBS.items()]
+        print("\n".join(lines), file=sys.stderr)
+        return 2
+    module = importlib.import_module(VERBS[argv[0]][0], package=__package__)
+    return int(module.main(argv[1:]))
