@@ -251,6 +251,7 @@ def is_alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def launcher_in(folder: Path) -> Iterator[Launcher]:
+    folder.mkdir(parents=True, exist_ok=True)
     launcher = Launcher(folder)
     try:
         yield launcher
