@@ -29,16 +29,16 @@ class Clock(keras.callbacks.Callback):  # type: ignore[misc]
         self.first_step_s: float | None = None
         self.epochs: list[dict[str, Any]] = []
 
-    def on_epoch_begin(self, *_: Any) -> None:
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         self.began = time.time()
         self.trained: float | None = None
 
     # The first step is done when the second begins: a hook on the end of a batch would slow Keras down.
-    def on_train_batch_begin(self, batch: int, *_: Any) -> None:
+    def on_train_batch_begin(self, batch: int, **_: Any) -> None:
         if batch == 1 and self.first_step_s is None:
             self.first_step_s = time.time() - STARTED
 
-    def on_test_begin(self, *_: Any) -> None:
+    def on_test_begin(self, *_: Any, **__: Any) -> None:
         self.trained = time.time()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
