@@ -122,6 +122,32 @@ def test_an_npz_file_with_a_flipped_bit(tmp_path: Path) -> None:
     assert "CRC" in fault("npz", path).message
 
 
+def test_an_npz_file_with_a_broken_deflate_stream(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, **parts())  # type: ignore[arg-type]
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("x_train.npy")
+    name_length, extra_length = struct.unpack_from("<HH", data, info.header_offset + 26)
+    start = info.header_offset + 30 + name_length + extra_length
+    data[start : start + 4] = b"\xff\xff\xff\xff"  # no deflate block begins like this
+    path.write_bytes(data)
+    assert "intact .npz file" in fault("npz", path).message
+
+
+def test_an_encrypted_npz_file(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, **parts())  # type: ignore[arg-type]
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("x_train.npy")
+    data[info.header_offset + 6] |= 1
+    entry = data.find(b"PK\x01\x02")
+    data[entry + 8] |= 1
+    path.write_bytes(data)
+    assert "encrypted" in fault("npz", path).message
+
+
 def test_an_array_is_missing(tmp_path: Path) -> None:
     message = npz_fault(tmp_path, y_test=None, labels=np.zeros(3))
     assert "y_test is missing" in message
