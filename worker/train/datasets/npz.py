@@ -97,6 +97,8 @@ def _header(name: str, member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtyp
             return np.lib.format.read_array_header_1_0(member)
         if version == (2, 0):
             return np.lib.format.read_array_header_2_0(member)
+    except (OSError, MemoryError, zlib.error, zipfile.BadZipFile):  # the archive's faults, not the header's
+        raise
     except Exception as error:  # a damaged header can make Python's own parser fail in many ways
         what = f"something else ({error})" if "magic" not in str(error) else "something else, perhaps a pickle"
         raise DataError(f"{name}: expected an array in NumPy's format, found {what}", hint=_WRITE) from error
