@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from launcher.cli import init, schema
 from launcher.errors import LauncherError, SpecError
 from worker.contract.states import ExitCode
 
@@ -23,6 +24,8 @@ app = typer.Typer(
 
 def register() -> None:
     """Add every verb. The modules of the verbs import what is heavy inside their functions."""
+    app.command()(init.init)
+    app.command()(schema.schema)
 
 
 def run(arguments: Sequence[str]) -> int:
