@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from launcher.cli import init, schema
 from launcher.errors import LauncherError, SpecError
 from worker.contract.states import ExitCode
 
@@ -25,11 +26,21 @@ def register() -> None:
     """Add every verb, in the order in which help shows them. What is heavy they import inside their functions."""
     from launcher.cli.attach import attach
     from launcher.cli.down import down
+    from launcher.cli.init import init
+    from launcher.cli.list_ import list_
+    from launcher.cli.logs import logs
+    from launcher.cli.plan import plan
     from launcher.cli.ps import ps
+    from launcher.cli.report import report
     from launcher.cli.resume import resume
+    from launcher.cli.schema import schema
+    from launcher.cli.status import status
     from launcher.cli.up import up
 
-    for verb in (up, resume, attach, down, ps):
+    for verb in (init, schema, plan, up, resume, attach):
+        app.command()(verb)
+    app.command("list")(list_)
+    for verb in (status, logs, down, report, ps):
         app.command()(verb)
 
 
