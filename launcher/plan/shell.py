@@ -1,0 +1,49 @@
+"""A rank as a line for a POSIX shell, so that a person can run it by hand. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from launcher.errors import RunError
+from launcher.plan.model import RankPlan
+from worker.contract import names
+
+# Characters that a terminal or a text encoding would change on the way: written as printf's octal escapes instead.
+# A line feed stays as it is: command substitution would drop it.
+_UNSAFE = re.compile(r"[\x01-\x09\x0b-\x1f\x7f-\x9f\udc80-\udcff]+")
+
+
+def line(rank: RankPlan) -> str:
+    """What runs the rank when it is pasted in sh, bash, dash or zsh: its folders, environment, secrets and argv.
+
+    Secrets are taken from that shell by name and appear in no argument list. The shell that it is pasted in keeps its
+    working directory and umask. Raises RunError if facts of the rank are not known yet.
+    """
+    if not rank.known or rank.cwd is None:
+        raise RunError(
+            f"rank {rank.rank} on host {rank.host} cannot be written as a command yet: its facts are not known",
+            hint="give them with --facts FILE, or let `launcher up` find them",
+        )
+    folders = [rank.env.get("TMPDIR"), rank.env.get(names.CHECKPOINT_DIR), rank.env.get(names.OUTPUT_DIR)]
+    made = " ".join(quote(folder) for folder in folders if folder)
+    secrets = "".join(f'{name}="${name}" ' for name in rank.secrets)
+    settings = " ".join(f"{name}={quote(value)}" for name, value in rank.env.items())
+    argv = " ".join(quote(word) for word in rank.argv)
+    if "=" in rank.argv[0]:  # env would take it for one more variable
+        argv = f"sh -c 'exec \"$@\"' sh {argv}"
+    make = f"mkdir -p {made} && " if made else ""
+    return f"(umask 077 && {make}cd {quote(rank.cwd)} && {secrets}exec env {settings} {argv})"
+
+
+def quote(text: str) -> str:
+    """One word of a POSIX shell that stands for exactly this text, made of characters that survive being pasted."""
+    if not _UNSAFE.search(text):
+        return shlex.quote(text)
+    word, at = "", 0
+    for match in _UNSAFE.finditer(text):
+        before = text[at : match.start()]
+        octal = "".join(f"\\{byte:03o}" for byte in match.group().encode("utf-8", "surrogateescape"))
+        word += (shlex.quote(before) if before else "") + f"\"$(printf '{octal}')\""
+        at = match.end()
+    return word + (shlex.quote(text[at:]) if text[at:] else "")
