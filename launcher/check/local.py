@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Container
 from pathlib import Path
 
 from launcher.check import cores, gpus, network, ports
@@ -27,15 +28,16 @@ def gather(
     code: str | None = None,
     source: str | None = None,
     port_offset: int | None = None,
+    skip: Container[str] = (),
 ) -> Facts:
-    """The facts of every local host of the spec; other hosts are left out. Writes nothing.
+    """The facts of every local host of the spec but those to `skip`; other hosts are left out. Writes nothing.
 
     `code` is the staged package, by default the installed one. `source` is the workers' working folder, by default the
     user's own folder for a program and the host's folder for the trainer. `port_offset` says where in the range of
     ports to begin, by default elsewhere each time. Raises NotFitError: no such Python, no address in `network`, an
     nvidia-smi that fails.
     """
-    local = [host for host in spec.hosts if host.local]
+    local = [host for host in spec.hosts if host.local and host.name not in skip]
     if not local:
         return {}
     found = gpus.find(os.environ.get("CUDA_VISIBLE_DEVICES")) if any(map(_wants_gpus, local)) else ()
@@ -44,7 +46,7 @@ def gather(
     count = cores.usable()
     facts: dict[str, HostFacts] = {}
     for host in local:
-        address, interface = network.address_of(host, alone=len(local) == len(spec.hosts))
+        address, interface = network.address_of(host, alone=all(other.local for other in spec.hosts))
         root = folder.host(host.name).root
         facts[host.name] = HostFacts(
             host=host.name,

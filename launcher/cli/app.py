@@ -23,6 +23,9 @@ app = typer.Typer(
 
 def register() -> None:
     """Add every verb. The modules of the verbs import what is heavy inside their functions."""
+    from launcher.cli.plan import plan
+
+    app.command("plan")(plan)
 
 
 def run(arguments: Sequence[str]) -> int:
