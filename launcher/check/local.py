@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from launcher.check import cores, gpus, network, ports
 from launcher.errors import NotFitError
@@ -19,23 +20,24 @@ _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 _KEPT = ("no_proxy", "NO_PROXY", "PYTHONPATH")
 # More than the workers need, so that a plan made again with other ports need not look again.
 MARGIN = 10
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def gather(
     spec: ClusterSpec,
     run_folder: Path,
     *,
-    code: str | None = None,
-    source: str | None = None,
+    codes: Mapping[str, str] = _NONE,
+    sources: Mapping[str, str] = _NONE,
     port_offset: int | None = None,
     skip: Container[str] = (),
 ) -> Facts:
     """The facts of every local host of the spec but those to `skip`; other hosts are left out. Writes nothing.
 
-    `code` is the staged package, by default the installed one. `source` is the workers' working folder, by default the
-    user's own folder for a program and the host's folder for the trainer. `port_offset` says where in the range of
-    ports to begin, by default elsewhere each time. Raises NotFitError: no such Python, no address in `network`, an
-    nvidia-smi that fails.
+    `codes` are the staged packages by host, by default the installed one. `sources` are the workers' working folders by
+    host, by default the user's own for a program and an empty one for the trainer. `port_offset` says where in the
+    range of ports to begin, by default elsewhere each time. Raises NotFitError: no such Python, no address in
+    `network`, an nvidia-smi that fails.
     """
     local = [host for host in spec.hosts if host.local and host.name not in skip]
     if not local:
@@ -47,7 +49,8 @@ def gather(
     facts: dict[str, HostFacts] = {}
     for host in local:
         address, interface = network.address_of(host, alone=all(other.local for other in spec.hosts))
-        root = folder.host(host.name).root
+        place = folder.host(host.name)
+        own = spec.sync.source if spec.program else place.sources("none")
         facts[host.name] = HostFacts(
             host=host.name,
             machine=machine(),
@@ -55,9 +58,9 @@ def gather(
             interface=interface,
             cores=count,
             python=python(host),
-            folder=root,
-            code=code or installed_code(),
-            source=source or (spec.sync.source if spec.program else root),
+            folder=place.root,
+            code=codes.get(host.name) or installed_code(),
+            source=sources.get(host.name) or own,
             free_ports=ports.free(*host.ports, wanted, offset=port_offset),
             gpus=found,
             proxies=any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES),

@@ -22,10 +22,16 @@ app = typer.Typer(
 
 
 def register() -> None:
-    """Add every verb. The modules of the verbs import what is heavy inside their functions."""
+    """Add every verb, in the order in which help shows them. What is heavy they import inside their functions."""
+    from launcher.cli.attach import attach
+    from launcher.cli.down import down
     from launcher.cli.plan import plan
+    from launcher.cli.ps import ps
+    from launcher.cli.resume import resume
+    from launcher.cli.up import up
 
-    app.command("plan")(plan)
+    for verb in (plan, up, resume, attach, down, ps):
+        app.command()(verb)
 
 
 def run(arguments: Sequence[str]) -> int:

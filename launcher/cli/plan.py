@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
+from launcher.cli.options import DEFAULT_SPEC, Overrides, SpecFile
+
 
 def plan(
-    spec: Annotated[Path, typer.Argument(help="The cluster's file.", metavar="[CLUSTER.YAML]")] = Path("cluster.yaml"),
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the file; may be given again."),
-    ] = None,
+    spec_file: SpecFile = DEFAULT_SPEC,
+    overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
     facts_file: Annotated[
-        Path | None, typer.Option("--facts", metavar="FILE", help="What was found on the hosts, as JSON.")
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option("--facts", metavar="FILE", help="What was found on the hosts, as JSON."),
     ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", metavar="N", help="Show this rank only.")] = None,
+    rank: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--rank", metavar="N", help="Show this rank only."),
+    ] = None,
 ) -> None:
     """Show what each rank would do: host, address, GPUs, TF_CONFIG, environment, argv, files.
 
@@ -36,11 +39,11 @@ def plan(
     from launcher.check import local
     from launcher.errors import UsageError
     from launcher.plan.build import plan as build
-    from launcher.plan.record import to_json
+    from launcher.plan.json_form import to_json
     from launcher.plan.shell import line
     from launcher.spec import load
 
-    cluster = load(spec, overrides or [])
+    cluster = load(spec_file, overrides or ())
     run = f"{cluster.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     given = files.read(facts_file) if facts_file is not None else {}
     found = local.gather(cluster, Path(cluster.coordinator.runs) / run, skip=given.keys())

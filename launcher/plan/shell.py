@@ -25,15 +25,14 @@ def line(rank: RankPlan) -> str:
             f"rank {rank.rank} on host {rank.host} cannot be written as a command yet: its facts are not known",
             hint="give them with --facts FILE, or let `launcher up` find them",
         )
-    folders = [rank.env.get("TMPDIR"), rank.env.get(names.CHECKPOINT_DIR), rank.env.get(names.OUTPUT_DIR)]
+    folders = [rank.cwd, *(rank.env.get(name) for name in ("TMPDIR", names.CHECKPOINT_DIR, names.OUTPUT_DIR))]
     made = " ".join(quote(folder) for folder in folders if folder)
     secrets = "".join(f'{name}="${name}" ' for name in rank.secrets)
     settings = " ".join(f"{name}={quote(value)}" for name, value in rank.env.items())
     argv = " ".join(quote(word) for word in rank.argv)
     if "=" in rank.argv[0]:  # env would take it for one more variable
         argv = f"sh -c 'exec \"$@\"' sh {argv}"
-    make = f"mkdir -p {made} && " if made else ""
-    return f"(umask 077 && {make}cd {quote(rank.cwd)} && {secrets}exec env {settings} {argv})"
+    return f"(umask 077 && mkdir -p {made} && cd {quote(rank.cwd)} && {secrets}exec env {settings} {argv})"
 
 
 def quote(text: str) -> str:

@@ -1,0 +1,70 @@
+"""`launcher down`: stop a run from any terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launcher.cli.options import RunName
+from worker.contract.states import ExitCode
+
+if TYPE_CHECKING:
+    from launcher.runs.folder import RunFolder
+
+
+def down(
+    run_name: RunName = None,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for a checkpoint.")] = False,
+) -> int:
+    """Stop a run: its workers save a checkpoint and leave; returns when nothing of it is alive.
+
+    Without a name it stops the one run that is alive, and refuses if there are several.
+
+    Example:  launcher down fashion-cnn
+    """
+    from launcher.runs.alive import coordinator_pid
+    from launcher.supervise.stop import stop
+
+    run = _which(run_name)
+    how = "now" if now else "graceful"
+    if coordinator_pid(run) is None:
+        typer.echo(f"The coordinator of {run.name} is dead; asking the agents themselves.", err=True)
+    if not stop(run, how, "down"):
+        typer.echo(f"Nothing of {run.name} is alive.")
+        return int(ExitCode.TRAINED)
+    typer.echo(f"{run.name}: stopping" + ("" if now else ", a checkpoint is saved first") + " …")
+    return _wait(run)
+
+
+def _which(run_name: str | None) -> RunFolder:
+    from launcher.errors import UsageError
+    from launcher.runs import alive, listing
+
+    folders = listing.known_folders()
+    if run_name is not None:
+        return listing.find(run_name, folders, for_reading=False)
+    living = [run for run in listing.all_runs(folders) if alive.anything(run)]
+    if len(living) == 1:
+        return living[0]
+    if not living:
+        raise UsageError("no run is alive", hint="`launcher list` shows the runs there are")
+    names = ", ".join(run.name for run in living)
+    raise UsageError(f"{len(living)} runs are alive: {names}", hint=f"say which: launcher down {living[0].name}")
+
+
+def _wait(run: RunFolder) -> int:
+    """Until neither coordinator nor agent is there. Ctrl-C leaves; the stop goes on."""
+    from launcher.runs import alive
+    from launcher.runs.read import read_run
+
+    try:
+        while alive.anything(run):
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        typer.echo(f"Left; the run goes on stopping. See: launcher status {run.name}")
+        return int(ExitCode.INTERRUPTED)
+    view = read_run(run)
+    typer.echo(f"{run.name}: {view.state}. Go on from its checkpoint: launcher resume {run.name}")
+    return int(ExitCode.TRAINED)

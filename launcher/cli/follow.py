@@ -1,0 +1,125 @@
+"""Show a run until it ends, and what Ctrl-C, a hang-up and SIGTERM mean meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from launcher.runs.folder import RunFolder
+from worker.contract.states import EXIT_CODE_OF, RUN_ENDED, ExitCode
+
+if TYPE_CHECKING:
+    from launcher.view.follower import Follower
+
+TURN_S = 0.15
+REPORT_S = 30.0
+
+Left = Literal["ended", "detached"]
+
+
+@dataclass
+class _Wishes:
+    """What signals have asked for since the view was opened."""
+
+    stops: int = 0
+    hang_up: bool = False
+    by: list[str] = field(default_factory=list)
+
+
+def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
+    """Show the run until it has ended; returns the command's exit code.
+
+    With `owns` (`up`, `resume`) Ctrl-C or SIGTERM stops the run gracefully and a second one at once; without it
+    (`attach`) they only leave the view. A hang-up always detaches.
+    """
+    from launcher.runs.read import read_run
+    from launcher.view.ending import show_ending
+    from launcher.view.follower import Follower
+
+    with _signals() as wishes:
+        follower = Follower(run, plain=plain or not sys.stdout.isatty(), verbose=verbose)
+        try:
+            left = _watch(run, follower, wishes, owns=owns)
+        finally:
+            with contextlib.suppress(OSError):
+                follower.close()
+        if left == "detached":
+            _say_how_to_come_back(run)
+            return int(ExitCode.TRAINED)
+        _await_report(run)
+    view = read_run(run)
+    show_ending(view)
+    if view.state in RUN_ENDED:
+        return int(EXIT_CODE_OF[view.state])
+    return int(ExitCode.FAILED)
+
+
+def _watch(run: RunFolder, follower: Follower, wishes: _Wishes, *, owns: bool) -> Left:
+    heard = 0
+    while follower.step():
+        if wishes.hang_up or (wishes.stops and not owns):
+            return "detached"
+        if wishes.stops > heard:
+            heard = wishes.stops
+            _ask_to_stop(run, follower, "graceful" if heard == 1 else "now", wishes.by[-1])
+        time.sleep(TURN_S)
+    return "ended"
+
+
+def _ask_to_stop(run: RunFolder, follower: Follower, how: str, by: str) -> None:
+    from launcher.supervise.stop import stop
+
+    what = "stopping: a checkpoint is saved first; again to stop at once" if how == "graceful" else "stopping at once"
+    follower.say(f"{by}: {what}")
+    if not stop(run, how, by):
+        follower.say("neither a coordinator nor an agent of this run answers; `launcher ps` shows what is alive")
+
+
+def _say_how_to_come_back(run: RunFolder) -> None:
+    # The terminal may be gone: whoever closed it is told by the next `launcher list`.
+    with contextlib.suppress(OSError):
+        print(f"\nDetached: {run.name} goes on without this terminal.")
+        print(f"  see it again: launcher attach {run.name}\n  end it:       launcher down {run.name}", flush=True)
+
+
+def _await_report(run: RunFolder) -> None:
+    """The coordinator draws the report after the end is written down; wait for it to be done."""
+    from launcher.runs.alive import coordinator_pid
+
+    deadline = time.monotonic() + REPORT_S
+    while coordinator_pid(run) is not None and time.monotonic() < deadline:
+        time.sleep(0.03)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Wishes]:
+    wishes = _Wishes()
+
+    def stop(number: int, _: object) -> None:
+        wishes.stops += 1
+        wishes.by.append("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
+
+    def hang_up(*_: object) -> None:
+        wishes.hang_up = True
+        # Nothing may be written to a terminal that is gone, not even by a library at its end.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            os.dup2(nothing, descriptor)
+        os.close(nothing)
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, stop),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, hang_up),
+    }
+    try:
+        yield wishes
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

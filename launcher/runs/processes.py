@@ -1,0 +1,168 @@
+"""What runs have alive on this machine: coordinators, agents and workers of this user, whoever started them."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from worker.contract import layout, names, wire
+
+Kind = Literal["coordinator", "agent", "warden", "worker"]
+_SOCKET = re.compile(r"@(launcher-(?:run-)?\d+-[0-9a-f]{24})$")
+_CREDENTIALS = struct.Struct("3i")
+PROBE_S = 1.0
+
+
+@dataclass(frozen=True)
+class RunProcess:
+    """A living process of some run. `minded`: an agent watches over it; what nobody minds is left over."""
+
+    pid: int
+    kind: Kind
+    run: str
+    host: str
+    rank: int | None
+    minded: bool
+    command: str
+    created: float  # seconds since 1970; with the pid it names the process
+
+
+def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
+    """Every process of every run of this user on this machine, coordinators first, then agents, then workers.
+
+    `known` maps a coordinator's socket name to its run's name: a coordinator is asked nothing.
+    """
+    found: dict[int, RunProcess] = {}
+    agents: list[RunProcess] = []
+    for name in _sockets():
+        for process in _behind(name, known or {}):
+            found.setdefault(process.pid, process)
+            if process.kind == "agent":
+                agents.append(process)
+    minded: dict[int, RunProcess] = {}
+    for agent in agents:
+        for child in _descendants(agent.pid):
+            minded[child.pid] = agent
+    for process in psutil.process_iter(["pid"]):
+        if process.pid not in found and (worker := _worker(process, minded.get(process.pid))):
+            found[process.pid] = worker
+    order = {"coordinator": 0, "agent": 1, "warden": 2, "worker": 3}
+    return sorted(found.values(), key=lambda p: (p.run, order[p.kind], p.rank if p.rank is not None else -1, p.pid))
+
+
+def kill(process: RunProcess) -> bool:
+    """SIGKILL one process, if it is still the same one; False if it was gone already."""
+    try:
+        target = psutil.Process(process.pid)
+        if abs(target.create_time() - process.created) > 0.01:
+            return False
+        target.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def _sockets() -> Iterator[str]:
+    """The abstract names of this project's listening sockets, of this user."""
+    mine = re.compile(rf"launcher-(?:run-)?{os.getuid()}-")
+    try:
+        lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    for name in sorted({m.group(1) for line in lines if (m := _SOCKET.search(line))}):
+        if mine.match(name):
+            yield name
+
+
+def _behind(name: str, known: Mapping[str, str]) -> Iterator[RunProcess]:
+    coordinator = name.startswith("launcher-run-")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(PROBE_S)
+        try:
+            peer.connect("\0" + name)
+            credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            pid, uid, _ = _CREDENTIALS.unpack(credentials)
+            if uid != os.getuid():
+                return
+            run, host = (known.get(name, "?"), "") if coordinator else _ask(peer)
+        except OSError:
+            return
+    process = _process(pid, "coordinator" if coordinator else "agent", run, host)
+    if process is None:
+        return
+    yield process
+    if not coordinator:
+        warden = _parent(pid)
+        if warden is not None and warden.pid > 1 and (w := _process(warden.pid, "warden", run, host)):
+            yield w
+
+
+def _ask(peer: socket.socket) -> tuple[str, str]:
+    decoder = wire.Decoder()
+    try:
+        while data := peer.recv(1 << 16):
+            for message in decoder.feed(data):
+                if message["type"] == wire.HELLO:
+                    return str(message.get("run", "?")), str(message.get("host", "?"))
+    except (OSError, wire.WireError):
+        pass
+    return "?", "?"
+
+
+def _parent(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid).parent()
+    except psutil.Error:
+        return None
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _process(pid: int, kind: Kind, run: str, host: str) -> RunProcess | None:
+    try:
+        with (process := psutil.Process(pid)).oneshot():
+            return RunProcess(pid, kind, run, host, None, True, " ".join(process.cmdline()), process.create_time())
+    except psutil.Error:
+        return None
+
+
+def _worker(process: psutil.Process, agent: RunProcess | None) -> RunProcess | None:
+    """A process that an agent minds, or that carries a run's mark in its environment."""
+    try:
+        with process.oneshot():
+            if process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            environ = process.environ()
+            if agent is None and not environ.get(names.MARK, "").startswith(f"{os.getuid()}-"):
+                return None
+            rank = environ.get(names.RANK, "")
+            return RunProcess(
+                pid=process.pid,
+                kind="worker",
+                run=environ.get(names.RUN) or (agent.run if agent else "?"),
+                host=environ.get(names.HOST) or (agent.host if agent else "?"),
+                rank=int(rank) if rank.isdigit() else None,
+                minded=agent is not None,
+                command=" ".join(process.cmdline()),
+                created=process.create_time(),
+            )
+    except (psutil.Error, OSError):
+        return None
+
+
+def socket_name(run_folder: str) -> str:
+    """The name under which a coordinator's socket stands in /proc/net/unix, without its leading zero byte."""
+    return layout.coordinator_socket(run_folder)[1:]

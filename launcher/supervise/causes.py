@@ -1,0 +1,89 @@
+"""Which of several deaths was the cause. Pure."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.contract.states import RankState
+
+# What a worker says of itself that makes it a victim: something else broke its collective.
+VICTIM_REASONS = frozenset({"peer"})
+UNFIT_REASONS = frozenset({"data", "environment", "cluster"})
+
+HINTS = {
+    "SIGKILL": "nothing of this run sent it: out of memory is the usual reason (`dmesg | grep -i oom` tells)",
+    "SIGSEGV": "a crash inside a native library; run the rank by hand: `launcher plan` prints its line",
+    "SIGBUS": "a disk or /dev/shm that is full is the usual reason (`df -h`)",
+}
+
+
+@dataclass(frozen=True)
+class RankEnd:
+    """How one rank ended, as its agent wrote it down, with what the rank said of itself before."""
+
+    rank: int
+    host: str
+    t: float
+    state: str
+    exit_code: int | None = None
+    signal: str | None = None
+    step: int | None = None
+    failure: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        return str(self.failure.get("reason", ""))
+
+    @property
+    def how(self) -> str:
+        """`was killed by SIGKILL`, `ended with exit code 3`."""
+        if self.signal:
+            return f"was killed by {self.signal}"
+        return f"ended with exit code {self.exit_code}"
+
+
+def rank_end(host: str, record: Mapping[str, Any], failure: Mapping[str, Any] | None) -> RankEnd:
+    """A RANK_ENDED record of a host's journal as a value; what it leaves out becomes None."""
+    code, name = record.get("exit_code"), record.get("signal")
+    if isinstance(name, int):
+        name = signal.Signals(name).name
+    return RankEnd(
+        rank=int(record["rank"]),
+        host=host,
+        t=float(record.get("t", 0.0)),
+        state=str(record.get("state", RankState.FAILED)),
+        exit_code=code if isinstance(code, int) else None,
+        signal=str(name) if name else None,
+        step=record.get("step"),
+        failure=failure or {},
+    )
+
+
+def root_cause(ends: Sequence[RankEnd]) -> RankEnd | None:
+    """The end that the others follow from, or None if nobody failed.
+
+    A rank that was ended by its agent, stopped when asked to or left after a rescue is never the cause while another
+    one failed by itself. Among those, one that died of its own accord goes before one that only says that a peer was
+    lost; then the earliest.
+    """
+    failed = [end for end in ends if end.state == RankState.FAILED]
+    if not failed:
+        failed = [end for end in ends if end.state == RankState.RESCUED]
+    return min(failed, key=lambda end: (end.reason in VICTIM_REASONS, end.t), default=None)
+
+
+def explain(end: RankEnd) -> tuple[str, str]:
+    """(what happened, what to do next) for the root cause."""
+    where = f"rank {end.rank} on {end.host}"
+    if end.state == RankState.RESCUED:
+        return (
+            f"{where} lost its peers although no worker is known to have died",
+            "look at the network between the hosts, then `launcher resume`",
+        )
+    message = str(end.failure.get("message", ""))
+    hint = str(end.failure.get("hint", "")) or HINTS.get(end.signal or "", "")
+    text = f"{where} {end.how}" + (f": {message}" if message else "")
+    return text, hint

@@ -1,0 +1,104 @@
+"""The coordinator's control socket: other terminals of the same user ask it to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import struct
+from typing import Any
+
+from launcher.runs.folder import RunFolder
+from worker.contract import layout, wire
+
+STOP = "stop"
+ANSWER = "heard"
+_CREDENTIALS = struct.Struct("3i")
+
+
+def bind(run: RunFolder) -> socket.socket | None:
+    """Take the run's socket, which is its lock; None if a coordinator has it."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.bind(layout.coordinator_socket(str(run.path)))
+    except OSError:
+        listener.close()
+        return None
+    listener.listen(16)
+    listener.setblocking(False)
+    return listener
+
+
+def ask_to_stop(run: RunFolder, how: str, by: str, *, timeout_s: float = 5.0) -> bool:
+    """Ask the living coordinator to stop the run; False if there is none, or it does not answer in time."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(timeout_s)
+        try:
+            peer.connect(layout.coordinator_socket(str(run.path)))
+            if not _same_user(peer):
+                return False
+            peer.sendall(wire.encode({"type": STOP, "how": how, "by": by}))
+            decoder = wire.Decoder()
+            while data := peer.recv(4096):
+                if any(message["type"] == ANSWER for message in decoder.feed(data)):
+                    return True
+        except (OSError, wire.WireError):
+            return False
+    return False
+
+
+class ControlServer:
+    """Answers on the control socket within the coordinator's loop; `take` gives the orders that have come."""
+
+    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+        self._listener = listener
+        self._selector = selector
+        self._peers: dict[socket.socket, wire.Decoder] = {}
+        self._orders: list[dict[str, Any]] = []
+        selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def take(self) -> list[dict[str, Any]]:
+        orders, self._orders = self._orders, []
+        return orders
+
+    def close(self) -> None:
+        """Close every peer. The listener stays: it is the run's lock until the process ends."""
+        for peer in list(self._peers):
+            self._drop(peer)
+        self._selector.unregister(self._listener)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            peer, _ = self._listener.accept()
+            peer.setblocking(False)
+            if not _same_user(peer):
+                peer.close()
+                return
+            self._peers[peer] = wire.Decoder()
+            self._selector.register(peer, selectors.EVENT_READ, lambda: self._read(peer))
+
+    def _read(self, peer: socket.socket) -> None:
+        try:
+            data = peer.recv(4096)
+            messages = self._peers[peer].feed(data)
+            for message in messages:
+                if message["type"] == STOP:
+                    self._orders.append(message)
+                    peer.send(wire.encode({"type": ANSWER}))
+        except BlockingIOError:
+            return
+        except (OSError, wire.WireError):
+            data = b""
+        if not data:
+            self._drop(peer)
+
+    def _drop(self, peer: socket.socket) -> None:
+        self._peers.pop(peer, None)
+        self._selector.unregister(peer)
+        peer.close()
+
+
+def _same_user(peer: socket.socket) -> bool:
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(credentials)[1] == os.getuid())

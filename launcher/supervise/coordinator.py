@@ -1,0 +1,283 @@
+"""The shell around the supervisor's machine: streams, the control socket, signals, the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from launcher.errors import LauncherError
+from launcher.hosts.base import Host, RunOnHost, Stream
+from launcher.plan.model import LaunchPlan
+from launcher.runs.folder import RunFolder
+from launcher.runs.journal import Journal
+from launcher.runs.logs import last_lines
+from launcher.spec.model import ClusterSpec
+from launcher.supervise.control import ControlServer
+from launcher.supervise.events import (
+    AgentSaid,
+    End,
+    Event,
+    HostGone,
+    HostReached,
+    Instruction,
+    MakePlan,
+    Note,
+    PlanFailed,
+    PlanMade,
+    Reach,
+    Send,
+    StartRanks,
+    StopAsked,
+    Tick,
+)
+from launcher.supervise.machine import Machine
+from launcher.supervise.orders import start_message
+from worker.contract import records, wire
+from worker.contract.states import EXIT_CODE_OF, RankState, RunState
+
+Replan = Callable[[int, frozenset[int]], LaunchPlan]
+
+PORT_TAKEN_TEXT = "Could not start gRPC server"
+RECONNECTS = 5
+UNKILLABLE_S = 12.0
+LEAVE_S = 3.0
+
+
+class Coordinator:
+    """Runs one run to its end. Make it only while holding the run's socket (`listener`)."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        spec: ClusterSpec,
+        plan: LaunchPlan,
+        hosts: Mapping[str, Host],
+        *,
+        replan: Replan,
+        secrets: Mapping[str, str],
+        listener: socket.socket,
+        journal: Journal,
+        term: int,
+    ) -> None:
+        self._run = run
+        self._spec = spec
+        self._hosts = hosts
+        self._replan = replan
+        self._secrets = secrets
+        self._journal = journal
+        self._selector = selectors.DefaultSelector()
+        self._control = ControlServer(listener, self._selector)
+        self._streams: dict[str, Stream] = {}
+        self._reopened: dict[str, int] = {}
+        self._machine = Machine(plan, term, spec.timeouts.connect)
+        self._conclusion: End | None = None
+        self._over: set[str] = set()  # hosts on which no rank of ours is alive
+        self._model = ""
+
+    @property
+    def state(self) -> RunState:
+        return self._machine.state
+
+    def run(self) -> End:
+        """Blocks until the run has ended, everything is gone and the end is written down."""
+        with self._signals() as wake:
+            self._selector.register(wake, selectors.EVENT_READ, self._on_signal)
+            self._perform(self._machine.begin(time.monotonic()))
+            while not self._machine.ended:
+                self._turn(0.5)
+                self._tell(Tick())
+            assert self._conclusion is not None
+            self._part(self._conclusion)
+        return self._conclusion
+
+    # Turning.
+
+    def _turn(self, timeout: float) -> None:
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        for order in self._control.take():
+            self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
+        for host, stream in list(self._streams.items()):
+            if stream.wants_write:
+                try:
+                    stream.flush()
+                except OSError:
+                    self._lost(host)
+
+    def _tell(self, event: Event) -> None:
+        self._perform(self._machine.handle(event, time.monotonic()))
+
+    def _perform(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Reach(host):
+                    self._open(host, start=True)
+                case Send(host, message):
+                    self._send(host, message)
+                case StartRanks(host):
+                    plan = self._machine.plan
+                    self._over.discard(host)
+                    self._send(host, start_message(plan, self._spec, host, self._machine.term, self._secrets))
+                case MakePlan(generation, avoid, reason):
+                    self._plan_again(generation, avoid, reason)
+                case Note(kind, fields):
+                    self._journal.append(kind, **fields)
+                case End():
+                    self._conclusion = instruction
+
+    def _plan_again(self, generation: int, avoid: frozenset[int], reason: str) -> None:
+        try:
+            plan = self._replan(generation, avoid)
+        except LauncherError as error:
+            self._tell(PlanFailed(error.message, error.hint))
+            return
+        self._journal.append(records.REPLANNED, generation=generation, reason=reason)
+        self._tell(PlanMade(plan))
+
+    # Streams.
+
+    def _open(self, host: str, *, start: bool) -> None:
+        plan = next(h for h in self._machine.plan.hosts if h.name == host)
+        assert plan.folder is not None
+        assert plan.code is not None
+        target = RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
+        try:
+            stream = self._hosts[host].open(target, start=start)
+        except LauncherError as error:
+            self._tell(HostGone(host, error.message))
+            return
+        self._streams[host] = stream
+        self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))
+
+    def _read(self, host: str) -> None:
+        stream = self._streams.get(host)
+        if stream is None:
+            return
+        try:
+            messages, is_open = stream.receive()
+        except (wire.WireError, OSError):
+            messages, is_open = [], False
+        for message in messages:
+            self._message(host, message)
+        if not is_open:
+            self._lost(host)
+
+    def _message(self, host: str, message: wire.Message) -> None:
+        if message["type"] == wire.HELLO:
+            self._tell(HostReached(host, message))
+        elif message["type"] == wire.ABSENT:
+            self._over.add(host)
+            self._tell(HostGone(host, str(message.get("why", "no agent of this run is alive there"))))
+        else:
+            event = message.get("event")
+            if message["type"] == wire.EVENT and isinstance(event, dict):
+                self._watch(host, event)
+            self._tell(AgentSaid(host, message))
+
+    def _watch(self, host: str, event: Mapping[str, Any]) -> None:
+        """What the shell itself keeps of an agent's record, and what only the rank's log can tell of it."""
+        kind = event.get("type")
+        if kind == records.GENERATION_ENDED:
+            self._over.add(host)
+        elif kind == records.RANK_RESULT and event.get("model"):
+            self._model = str(self._run.hosts / host / str(event["model"]))
+        elif kind == records.RANK_ENDED and event.get("state") == RankState.FAILED:
+            log = self._run.host(host).log(int(event.get("generation", 0)), int(event.get("rank", 0)))
+            if any(PORT_TAKEN_TEXT in line for line in last_lines(log, 60)):
+                failure = {"type": records.RANK_FAILURE, "rank": event.get("rank"), "reason": "port"}
+                failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
+                self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
+
+    def _send(self, host: str, message: Mapping[str, Any]) -> None:
+        stream = self._streams.get(host)
+        if stream is None:
+            return
+        try:
+            stream.send(message)
+        except OSError:
+            self._lost(host)
+
+    def _lost(self, host: str) -> None:
+        """The stream has ended: the agent may be gone, or only its relay."""
+        complaint = self._close(host)
+        if self._machine.ended:
+            return
+        tries = self._reopened[host] = self._reopened.get(host, 0) + 1
+        if tries > RECONNECTS:
+            self._tell(HostGone(host, complaint or "its stream broke again and again"))
+        else:
+            self._open(host, start=False)
+
+    def _close(self, host: str) -> str:
+        stream = self._streams.pop(host, None)
+        if stream is None:
+            return ""
+        self._selector.unregister(stream)
+        complaint = stream.complaint()
+        stream.close()
+        return complaint
+
+    # The end.
+
+    def _part(self, end: End) -> None:
+        """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
+        term = self._machine.term
+        busy = [host for host in self._streams if host not in self._over]
+        for host in busy:
+            self._send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
+        deadline = time.monotonic() + self._spec.timeouts.stop + UNKILLABLE_S
+        while any(host in self._streams for host in busy if host not in self._over) and time.monotonic() < deadline:
+            self._turn(0.1)
+        for host in list(self._streams):
+            self._send(host, {"type": wire.LEAVE, "term": term})
+        deadline = time.monotonic() + LEAVE_S
+        while self._streams and time.monotonic() < deadline:
+            self._turn(0.1)
+        for host in list(self._streams):
+            self._close(host)
+        if end.cause is not None:
+            self._journal.append(records.CAUSE, **self._with_log(end.cause))
+        code = int(EXIT_CODE_OF[end.state])
+        self._journal.append(
+            records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
+        )
+        self._control.close()
+
+    def _with_log(self, cause: Mapping[str, Any]) -> dict[str, Any]:
+        fields = dict(cause)
+        if "rank" in fields and "host" in fields:
+            log = self._run.host(fields["host"]).log(int(fields["generation"]), int(fields["rank"]))
+            fields.update(log=log, lines=last_lines(log, 15))
+        return fields
+
+    # Signals.
+
+    @contextlib.contextmanager
+    def _signals(self) -> Any:
+        """SIGTERM asks for a graceful stop; a second one for a stop at once. Yields the socket that signals wake."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self._wake = ours
+        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(ignored, signal.SIG_IGN)
+        try:
+            yield ours
+        finally:
+            signal.set_wakeup_fd(before)
+            ours.close()
+            theirs.close()
+
+    def _on_signal(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in self._wake.recv(64):
+                if number == signal.SIGTERM:
+                    how = "now" if self._machine.state == RunState.STOPPING else "graceful"
+                    self._tell(StopAsked(how, "SIGTERM to the coordinator"))

@@ -1,0 +1,124 @@
+"""What the supervisor is told and what it answers. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from launcher.plan.model import LaunchPlan
+from worker.contract.states import RunState
+
+StopHow = Literal["graceful", "now"]
+
+
+# Events: what happened.
+
+
+@dataclass(frozen=True)
+class HostReached:
+    """The agent on a host has said hello over a fresh stream."""
+
+    host: str
+    hello: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class HostGone:
+    """No agent of this run lives on the host any more, or it cannot be reached; the reason is for people."""
+
+    host: str
+    why: str
+
+
+@dataclass(frozen=True)
+class AgentSaid:
+    """A message of a host's agent other than its hello."""
+
+    host: str
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PlanMade:
+    """The plan that `MakePlan` asked for."""
+
+    plan: LaunchPlan
+
+
+@dataclass(frozen=True)
+class PlanFailed:
+    """There is no such plan: the message and the next step are for people."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """Somebody wants the run to stop."""
+
+    how: StopHow
+    by: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time goes on."""
+
+
+Event = HostReached | HostGone | AgentSaid | PlanMade | PlanFailed | StopAsked | Tick
+
+
+# Instructions: what is to be done about it, in order.
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Open a stream to the agent on a host, starting the agent if there is none."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message to a host's agent."""
+
+    host: str
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StartRanks:
+    """Send a host the orders for its ranks of the current plan (the shell adds secrets, which no plan holds)."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class MakePlan:
+    """Gather the facts again and plan the next generation without these ports."""
+
+    generation: int
+    avoid_ports: frozenset[int]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Write a record into the journal."""
+
+    type: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class End:
+    """The run is over: tell the agents to leave, write it down, and go."""
+
+    state: RunState
+    message: str
+    cause: Mapping[str, Any] | None = None
+
+
+Instruction = Reach | Send | StartRanks | MakePlan | Note | End

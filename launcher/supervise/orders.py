@@ -1,0 +1,43 @@
+"""A plan's ranks as the message that starts them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from launcher.plan.model import LaunchPlan
+from launcher.spec.model import ClusterSpec
+from worker.contract import wire
+
+
+def start_message(
+    plan: LaunchPlan, spec: ClusterSpec, host: str, term: int, secrets: Mapping[str, str]
+) -> dict[str, Any]:
+    """The START message for one host: the only place where the values of secrets stand."""
+    orders = [
+        {
+            "rank": rank.rank,
+            "argv": list(rank.argv),
+            "cwd": rank.cwd,
+            "env": dict(rank.env),
+            "secrets": {name: secrets[name] for name in rank.secrets},
+            "stop": rank.stop,
+            "chief": rank.rank == 0,
+        }
+        for rank in plan.ranks
+        if rank.host == host
+    ]
+    timeouts = spec.timeouts
+    return {
+        "type": wire.START,
+        "term": term,
+        "generation": plan.generation,
+        "ranks": orders,
+        "keep": spec.checkpoint.keep,
+        "timeouts": {
+            "stop_s": timeouts.stop,
+            "checkpoint_s": timeouts.checkpoint,
+            "start_s": timeouts.start,
+            "stall_s": timeouts.stall,
+        },
+    }

@@ -1,0 +1,17 @@
+"""Fixtures of the tests that run real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.harness import Launcher, launcher_in
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    """A launcher with folders of its own; at the end nothing that it started may be alive."""
+    with launcher_in(tmp_path) as one:
+        yield one
