@@ -63,7 +63,7 @@ def plan(
     else:
         from launcher.view.plan import render
 
-        text = render(made, width=max(60, shutil.get_terminal_size().columns), rank=rank)
+        text = render(made, width=min(100, max(60, shutil.get_terminal_size().columns)), rank=rank)
     # A path may hold bytes that are no UTF-8: they go out as they came in.
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))

@@ -14,11 +14,12 @@ from worker.contract import names
 _UNSAFE = re.compile(r"[\x01-\x09\x0b-\x1f\x7f-\x9f\udc80-\udcff]+")
 
 
-def line(rank: RankPlan) -> str:
+def line(rank: RankPlan, *, folded: bool = False) -> str:
     """What runs the rank when it is pasted in sh, bash, dash or zsh: its folders, environment, secrets and argv.
 
     Secrets are taken from that shell by name and appear in no argument list. The shell that it is pasted in keeps its
-    working directory and umask. Raises RunError if facts of the rank are not known yet.
+    working directory and umask. `folded` writes a setting a line, for readers and for shells without line editing,
+    whose terminals cut a line at 4096 bytes. Raises RunError if facts of the rank are not known yet.
     """
     if not rank.known or rank.cwd is None:
         raise RunError(
@@ -26,13 +27,19 @@ def line(rank: RankPlan) -> str:
             hint="give them with --facts FILE, or let `launcher up` find them",
         )
     folders = [rank.cwd, *(rank.env.get(name) for name in ("TMPDIR", names.CHECKPOINT_DIR, names.OUTPUT_DIR))]
-    made = " ".join(quote(folder) for folder in folders if folder)
     secrets = "".join(f'{name}="${name}" ' for name in rank.secrets)
-    settings = " ".join(f"{name}={quote(value)}" for name, value in rank.env.items())
     argv = " ".join(quote(word) for word in rank.argv)
     if "=" in rank.argv[0]:  # env would take it for one more variable
         argv = f"sh -c 'exec \"$@\"' sh {argv}"
-    return f"(umask 077 && mkdir -p {made} && cd {quote(rank.cwd)} && {secrets}exec env {settings} {argv})"
+    parts = [
+        "(umask 077 && mkdir -p",
+        *(quote(folder) for folder in folders if folder),
+        f"&& cd {quote(rank.cwd)}",
+        f"&& {secrets}exec env",
+        *(f"{name}={quote(value)}" for name, value in rank.env.items()),
+        f"{argv})",
+    ]
+    return (" \\\n  " if folded else " ").join(parts)
 
 
 def quote(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import textwrap
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from launcher.plan.environment import endpoint
@@ -13,7 +13,7 @@ from worker.contract import names
 
 
 def render(plan: LaunchPlan, *, width: int = 80, rank: int | None = None) -> str:
-    """The plan in lines of at most `width` characters, except the lines to paste, which are never broken.
+    """The plan in lines of at most `width` characters, except the commands to paste, whose words are never broken.
 
     With `rank`, that rank alone. Secrets are named, never shown. Control characters are written as escapes.
     """
@@ -76,9 +76,7 @@ def _rank(rank: RankPlan, host: HostPlan, plan: LaunchPlan, common: Mapping[str,
     yield from _item("argv", " ".join(_word(word) for word in rank.argv), width)
     yield from _item("cwd", rank.cwd or UNKNOWN, width)
     yield from _item("asked to stop by", "a message" if rank.stop == "message" else "SIGTERM", width)
-    yield f"  files: {UNKNOWN}" if not rank.files else "  files"
-    for name, path in rank.files.items():
-        yield from _item(f"  {name}", path, width)
+    yield from _files(rank, host, width)
     yield "  TF_CONFIG"
     yield from _tf_config(rank, plan, width)
     yield "  environment"
@@ -88,16 +86,19 @@ def _rank(rank: RankPlan, host: HostPlan, plan: LaunchPlan, common: Mapping[str,
         yield f"    {secret}=*** (from the coordinator's environment)"
     if rank.known:
         yield "  by hand" + (f", in a shell that has {', '.join(rank.secrets)}" if rank.secrets else "")
-        yield line(rank)
+        yield line(rank, folded=True)
+
+
+def _files(rank: RankPlan, host: HostPlan, width: int) -> Iterator[str]:
+    yield from _item("files in", host.folder or UNKNOWN, width)
+    for name, path in rank.files.items():
+        yield from _item(f"  {name}", path.removeprefix(f"{host.folder}/"), width)
 
 
 def _tf_config(rank: RankPlan, plan: LaunchPlan, width: int) -> Iterator[str]:
-    """One worker a line: a cluster of fifty is still read."""
-    workers = [json.dumps(_address(peer)) for peer in plan.ranks]
+    workers = ", ".join(json.dumps(_address(peer)) for peer in plan.ranks)
     yield '    {"cluster": {"worker": ['
-    yield from textwrap.wrap(
-        ", ".join(workers), width - 1, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
-    )
+    yield from _wrapped(" " * 6 + workers, width, " " * 6)
     yield f'    ]}}, "task": {{"type": "worker", "index": {rank.rank}}}}}'
 
 
@@ -128,7 +129,15 @@ def _word(word: str) -> str:
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True) or [""]
+    """Lines of at most `width`, broken after a space, a slash or a comma where there is one."""
+    lines = [""]
+    for token in re.findall(r"[^ /,]*[ /,]|[^ /,]+", text):
+        if lines[-1].strip() and len(lines[-1]) + len(token.rstrip()) > width:
+            lines.append(indent)
+        lines[-1] += token
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], indent + lines[-1][width:]]
+    return [one.rstrip() for one in lines]
 
 
 def _plural(count: int, noun: str) -> str:
