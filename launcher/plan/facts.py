@@ -22,7 +22,7 @@ class HostFacts:
     """What is known of one host. `free_ports` is in the order in which they should be used."""
 
     host: str
-    machine: str  # machine id: hosts with the same one share cores, ports and GPUs
+    machine: str  # names a running kernel and its network: hosts with the same one share cores, ports and GPUs
     address: str  # where the other workers reach it
     cores: int
     python: str  # for workers, absolute
@@ -32,7 +32,8 @@ class HostFacts:
     free_ports: tuple[int, ...]
     gpus: tuple[Gpu, ...] = ()
     proxies: bool = False  # http(s)_proxy or grpc_proxy is set in its environment
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)  # what the plan adds to: no_proxy, PYTHONPATH; no more
+    interface: str = ""  # the network interface that has `address`, where it is known: for NCCL
 
 
 Facts = Mapping[str, HostFacts]  # by host name; a host without an entry shows as "found at check"

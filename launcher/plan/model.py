@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.contract import names
+
 UNKNOWN = "found at check"
 
 
@@ -28,8 +30,8 @@ class RankPlan:
 
     @property
     def known(self) -> bool:
-        """True when every fact that this rank needs is known, so that it can be started."""
-        return None not in (self.address, self.port, self.threads, self.cwd)
+        """True when every fact that this rank needs is known, its peers' addresses too, so that it can be started."""
+        return None not in (self.address, self.port, self.threads, self.cwd) and names.TF_CONFIG in self.env
 
 
 @dataclass(frozen=True)
