@@ -147,13 +147,15 @@ def _of_rank(told: RankTold, record: Record) -> None:
     kind = record["type"]
     if kind == records.RANK_STARTED:
         told.pid, told.start_time = integer(record, "pid"), integer(record, "start_time")
-        told.state = RankState.STARTING
+        told.state = rank_state(text(record, "state")) or RankState.STARTING
     elif kind == records.RANK_FIRST_STEP:
         told.first_step_at = number(record, "t")
         told.state = RankState.TRAINING if told.state == RankState.STARTING else told.state
     elif kind == records.RANK_ASKED_TO_STOP:
         told.asked = told.asked or text(record, "reason")
         told.state = told.state if told.state in RANK_ENDED else RankState.STOPPING
+    elif kind == records.RANK_UNKILLABLE:
+        told.state = RankState.UNKILLABLE
     elif kind == records.RANK_FAILURE:
         told.failure = record
     elif kind == records.RANK_ENDED:

@@ -273,33 +273,12 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["rank", "host"]), inner, max_size=2),
     max_leaves=5,
 )
+NAMES = (
+    "t seq rank generation state epoch name model ranks host hosts resumes exit_code signal reason step pid start_time "
+    "launched_at term epochs loss"
+)
 FIELDS = st.dictionaries(
-    st.sampled_from(
-        [
-            "t",
-            "seq",
-            "rank",
-            "generation",
-            "state",
-            "epoch",
-            "name",
-            "model",
-            "ranks",
-            "host",
-            "hosts",
-            "resumes",
-            "exit_code",
-            "signal",
-            "reason",
-            "step",
-            "pid",
-            "start_time",
-            "launched_at",
-            "term",
-            "epochs",
-            "loss",
-        ]
-    ),
+    st.sampled_from(NAMES.split(" ")),
     VALUES | st.sampled_from([0, 1, "trained", "failed", "finished", "g1-s94", [{"rank": 0, "host": "here"}]]),
     max_size=6,
 )
