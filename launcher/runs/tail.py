@@ -147,6 +147,10 @@ class LineTail:
         self._rest = b""
         self._restarts = 0
 
+    def behind(self) -> int:
+        """How many bytes are there that were not read."""
+        return max(0, self._tail.size() - self._tail.offset)
+
     def skip_to_last(self, lines: int) -> None:
         """Go to where the last `lines` lines start, looking no further back than 64 KiB."""
         size = self._tail.size()
@@ -154,6 +158,7 @@ class LineTail:
         data = self._tail.read(_END)
         kept = data.splitlines(keepends=True)[-lines:] if lines else []
         self._tail.offset -= len(b"".join(kept))
+        self._rest = b""
 
     def read(self, limit: int = _PIECE) -> list[bytes]:
         """The lines that new bytes complete, without their ends; at most `limit` bytes are read."""
