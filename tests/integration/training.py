@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -18,16 +19,16 @@ from worker.contract import names, records
 
 WORKER = Path(__file__).parents[2] / "worker"
 DEADLINE_S = 90.0
+_PORTS = itertools.count(21000 + os.getpid() * 37 % 9000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, below the range from which the kernel takes its own."""
+    """Ports that are free now, below the range from which the kernel takes its own, and each one only once."""
     found: list[int] = []
-    port = 21000 + os.getpid() * 37 % 9000
     while len(found) < count:
-        port += 1
+        port = next(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+            probe.bind(("", port))
             found.append(port)
     return found
 
@@ -48,7 +49,7 @@ class Rank:
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 
-    def records(self, type_: str | None = None) -> list[records.Record]:
+    def told(self, type_: str | None = None) -> list[records.Record]:
         try:
             data = (self.folder / "progress.jsonl").read_bytes()
         except FileNotFoundError:
@@ -60,7 +61,7 @@ class Rank:
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             ended = self.process.poll() is not None
-            for record in self.records(type_):
+            for record in self.told(type_):
                 if fields.items() <= record.items():
                     return record
             assert not ended, f"ended with {self.process.returncode} and no {type_}:\n{self.log}"

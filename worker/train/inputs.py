@@ -1,4 +1,4 @@
-"""The data set of this rank, read while TensorFlow is being imported. No TensorFlow here."""
+"""What a rank reads before it can train, read while TensorFlow is being imported. No TensorFlow here."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from . import datasets
+from .checkpoint import Checkpoint, CheckpointError, read
 from .errors import TrainError
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arrays, a digest of all of them, and how long it took to have them."""
+    """The data set, a digest of all of it, the checkpoint to go on from, and how long reading took."""
 
     arrays: datasets.Arrays
     digest: str
+    checkpoint: Checkpoint | None
     seconds: float
 
 
-def in_background(kind: str, path: str | None) -> Future[Inputs]:
-    """Start reading. The result is the Inputs, or raises TrainError (`data`).
+def in_background(kind: str, path: str | None, resume: str) -> Future[Inputs]:
+    """Start reading; `resume` is a checkpoint's folder or empty. The result is Inputs, or raises TrainError (`data`).
 
     Reading and unpacking leave the interpreter to the main thread's import most of the time.
     """
@@ -34,7 +36,7 @@ def in_background(kind: str, path: str | None) -> Future[Inputs]:
 
     def read() -> None:
         try:
-            future.set_result(_read(kind, path))
+            future.set_result(_read(kind, path, resume))
         except BaseException as error:
             future.set_exception(error)
 
@@ -42,14 +44,18 @@ def in_background(kind: str, path: str | None) -> Future[Inputs]:
     return future
 
 
-def _read(kind: str, path: str | None) -> Inputs:
+def _read(kind: str, path: str | None, resume: str) -> Inputs:
     start = time.monotonic()
     try:
         arrays = datasets.load(kind, path)
     except datasets.DataError as error:
         raise TrainError("data", error.message, hint=error.hint) from error
+    try:
+        checkpoint = read(resume) if resume else None
+    except CheckpointError as error:
+        raise TrainError("data", str(error), hint="resume from another checkpoint") from error
     digest = data_digest(arrays.x_train, arrays.y_train, arrays.x_test, arrays.y_test)
-    return Inputs(arrays, digest, time.monotonic() - start)
+    return Inputs(arrays, digest, checkpoint, time.monotonic() - start)
 
 
 def data_digest(*arrays: npt.NDArray[Any]) -> str:

@@ -33,13 +33,18 @@ class Journey:
         return {"format": FORMAT, "history": self.history, "train_seconds": round(self.train_seconds, 3)}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> Journey:
-        """The journey that a checkpoint holds. Raises ValueError for a state of another format."""
+    def from_state(cls, state: Mapping[str, Any], arrays: Mapping[str, Any], schedule: Schedule) -> Journey:
+        """The journey that a checkpoint holds. Raises ValueError for a state that does not fit its arrays."""
         history, seconds = state.get("history"), state.get("train_seconds")
         if state.get("format") != FORMAT or not isinstance(history, list) or not isinstance(seconds, (int, float)):
             raise ValueError(f"expected a state of format {FORMAT} with history and train_seconds")
+        step = int(arrays["step"])
+        whole, rest = divmod(step, schedule.steps_per_epoch)
+        # At an epoch's end a rescue may come before the validation is in the history.
+        if len(history) != whole and (rest or len(history) != whole - 1):
+            raise ValueError(f"step {step} is in epoch {whole + 1}, and the history has {len(history)} epochs")
         return cls(
-            step=int(arrays["step"]),
+            step=step,
             loss_sum=float(arrays["epoch/loss_sum"]),
             correct=int(arrays["epoch/correct"]),
             train_seconds=float(seconds),

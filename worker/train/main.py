@@ -18,7 +18,7 @@ from . import settings as settings_
 from .control import Control, leave
 from .errors import TrainError
 from .progress import Progress
-from .settings import Job, Settings
+from .settings import Settings
 
 if TYPE_CHECKING:
     from .inputs import Inputs
@@ -66,10 +66,10 @@ def _run(settings: Settings, progress: Progress, control: Control) -> int:
 def _train(settings: Settings, progress: Progress, control: Control) -> WorkerExit:
     _prepare_environment(settings)
     with progress.phase("import"):
-        data = _start_reading(settings.job)
+        reading = _start_reading(settings)
         session = _import_session()
     with progress.phase("data") as told:  # what the import did not hide
-        inputs = data.result()
+        inputs = reading.result()
         told["in_all"] = round(inputs.seconds, 4)
     end = session.train(settings, inputs, progress, control)
     assert isinstance(end, WorkerExit)
@@ -85,12 +85,12 @@ def _prepare_environment(settings: Settings) -> None:
     os.environ[_NO_PROXY] = ",".join(dict.fromkeys([*known, *settings.hosts]))
 
 
-def _start_reading(job: Job) -> Future[Inputs]:
+def _start_reading(settings: Settings) -> Future[Inputs]:
     try:
         from .inputs import in_background
     except ImportError as error:
         raise _no_tensorflow(error) from error
-    return in_background(job.dataset, job.dataset_path)
+    return in_background(settings.job.dataset, settings.job.dataset_path, settings.resume)
 
 
 def _import_session() -> Any:

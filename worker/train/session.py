@@ -27,23 +27,23 @@ from .step import Parts, Stepper
 MODEL_FILE = "model.keras"
 
 
-def train(settings: Settings, data: Inputs, progress: Progress, control: Control) -> WorkerExit:
+def train(settings: Settings, inputs: Inputs, progress: Progress, control: Control) -> WorkerExit:
     """Train to the end or to a stop. Raises TrainError; with reason `peer`, what was finished is saved by then."""
     try:
-        return _Session(settings, data, progress, control).run()
+        return _Session(settings, inputs, progress, control).run()
     except tf.errors.OpError as error:
         raise breakage.explain(error, len(settings.workers), settings.job.deterministic) from error
 
 
 class _Session:
-    def __init__(self, settings: Settings, data: Inputs, progress: Progress, control: Control) -> None:
+    def __init__(self, settings: Settings, inputs: Inputs, progress: Progress, control: Control) -> None:
         self._settings = settings
-        self._data = data
+        self._inputs = inputs
         self._progress = progress
         self._control = control
-        images = data.arrays.x_train
+        images = inputs.arrays.x_train
         self._schedule = Schedule(len(images), settings.job.batch_size, settings.job.epochs)
-        self._identity = fingerprint.identity(settings.job, len(images), data.digest)
+        self._identity = fingerprint.identity(settings.job, len(images), inputs.digest)
 
     def run(self) -> WorkerExit:
         settings, job = self._settings, self._settings.job
@@ -84,7 +84,7 @@ class _Session:
         return end
 
     def _build(self, cluster: Any) -> Parts:
-        arrays = self._data.arrays
+        arrays = self._inputs.arrays
         with cluster.scope():
             net = model.build(self._settings.job, arrays.x_train.shape[1:], arrays.classes)
             optimizer = model.optimizer(self._settings.job)
@@ -94,28 +94,27 @@ class _Session:
         return Parts(cluster, net, optimizer, step, loss_sum, correct, images, labels)
 
     def _evaluator(self, parts: Parts) -> Evaluator:
-        arrays, cluster = self._data.arrays, parts.strategy
+        arrays, cluster = self._inputs.arrays, parts.strategy
         images, labels = _on_each_device(cluster, arrays.x_test), _on_each_device(cluster, arrays.y_test)
         return Evaluator(cluster, parts.model, images, labels, len(arrays.x_test))
 
     def _restore(self, parts: Parts, now: dict[str, Any], told: dict[str, Any]) -> Journey:
         """The journey of the checkpoint to go on from, its arrays put back; a fresh one if there is none."""
-        folder = self._settings.resume
-        if not folder:
+        found, folder = self._inputs.checkpoint, self._settings.resume
+        if found is None:
             return Journey()
+        changed = fingerprint.differences(found.state.get("identity"), self._identity)
+        if changed:
+            raise TrainError(
+                "data",
+                f"{folder}: it is of another run: {'; '.join(changed)}",
+                hint="resume with the data and settings that the checkpoint was made with",
+            )
         try:
-            found = checkpoint.read(folder)
-            changed = fingerprint.differences(found.state.get("identity"), self._identity)
-            if changed:
-                raise TrainError(
-                    "data",
-                    f"{folder}: it is of another run: {'; '.join(changed)}",
-                    hint="resume with the data and settings that the checkpoint was made with",
-                )
-            state.restore(parts, found.arrays, folder)
-            journey = Journey.from_state(found.state, found.arrays)
+            state.restore(parts, found.arrays)
+            journey = Journey.from_state(found.state, found.arrays, self._schedule)
         except (checkpoint.CheckpointError, ValueError) as error:
-            raise TrainError("data", str(error), hint="resume from another checkpoint") from error
+            raise TrainError("data", f"{folder}: {error}", hint="resume from another checkpoint") from error
         told["step"] = journey.step
         others = fingerprint.differences(found.state.get("fingerprint"), now)
         if others:
@@ -125,7 +124,7 @@ class _Session:
 
     def _finish(self, parts: Parts, journey: Journey) -> None:
         """The model on disk, whole, and the RESULT record. The last epoch's validation is the final test."""
-        arrays, settings = self._data.arrays, self._settings
+        arrays, settings = self._inputs.arrays, self._settings
         weights = [variable.numpy() for variable in parts.model.weights]
         plain = model.compiled(settings.job, arrays.x_train.shape[1:], arrays.classes, weights)
         path = os.path.join(settings.output, MODEL_FILE)

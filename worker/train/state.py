@@ -29,13 +29,13 @@ def snapshot(parts: Parts) -> Arrays:
     return {name: np.array(variable.numpy()) for name, variable in named_variables(parts).items()}
 
 
-def restore(parts: Parts, arrays: Mapping[str, Any], folder: str) -> None:
+def restore(parts: Parts, arrays: Mapping[str, Any]) -> None:
     """Put a snapshot back. Raises CheckpointError, having changed nothing, if it is of another model or optimizer."""
     variables = named_variables(parts)
     missing, unknown = sorted(set(variables) - set(arrays)), sorted(set(arrays) - set(variables))
     if missing or unknown:
         raise CheckpointError(
-            f"{folder}: it is of another model or optimizer: "
+            "it is of another model or optimizer: "
             f"missing are {', '.join(missing[:5]) or 'none'}, not expected {', '.join(unknown[:5]) or 'none'}"
         )
     for name, variable in variables.items():
@@ -43,8 +43,7 @@ def restore(parts: Parts, arrays: Mapping[str, Any], folder: str) -> None:
         found = (arrays[name].shape, arrays[name].dtype)
         if found != expected:
             raise CheckpointError(
-                f"{folder}: {name}: expected shape {expected[0]} of {np.dtype(expected[1])}, "
-                f"found {found[0]} of {found[1]}"
+                f"{name}: expected shape {expected[0]} of {np.dtype(expected[1])}, found {found[0]} of {found[1]}"
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])
