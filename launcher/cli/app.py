@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import typer
 
-from launcher.cli import init, schema
 from launcher.errors import LauncherError, SpecError
 from worker.contract.states import ExitCode
 

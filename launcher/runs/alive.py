@@ -30,6 +30,14 @@ def agent_pid(folder: RunFolder, host: str) -> int | None:
     return listener(agent_socket(folder.host(host).root))
 
 
+def anything(folder: RunFolder) -> bool:
+    """Whether the run's coordinator, or an agent of it on this machine, is there."""
+    if coordinator_pid(folder) is not None:
+        return True
+    hosts = [path.name for path in folder.hosts.iterdir()] if folder.hosts.is_dir() else []
+    return any(agent_pid(folder, host) is not None for host in hosts)
+
+
 def listener(address: str) -> int | None:
     """The pid of the process of the same user that listens at an abstract socket, or None. Takes 0.25 s at most.
 
