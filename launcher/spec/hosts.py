@@ -14,7 +14,6 @@ from launcher.spec.values import matching
 from worker.contract import names
 
 _SET_BY_US = {names.TF_CONFIG: "", "CUDA_VISIBLE_DEVICES": "say which GPUs with `gpus:`", "CUDA_DEVICE_ORDER": ""}
-_RANGE = "as many ports as workers on the host, at least"
 
 
 def resolve_hosts(
@@ -143,25 +142,26 @@ def _gpus_per_worker_are_equal(hosts: Sequence[tuple[int, HostSpec]], report: Re
 
 
 def _ports_suffice(hosts: Sequence[tuple[int, HostSpec]], report: Report) -> None:
-    here: set[int] = set()
-    workers_here = 0
+    enough = True
     for index, host in hosts:
-        workers = known_workers(host) or 1
-        first, last = host.ports
-        if last - first + 1 < workers:
+        workers, ports = known_workers(host) or 1, len(_ports(host))
+        if ports < workers:
+            enough = False
             loc: Loc = ("hosts", index, "ports") if _own_ports(report, index) else ("host_defaults", "ports")
             report.add(
-                loc, f"{last - first + 1} ports for {workers} workers of `{host.name}`", expected=f"{_RANGE} {workers}"
+                loc, f"{ports} ports for {workers} workers of `{host.name}`", expected=f"{workers} ports at least"
             )
-        if host.local:
-            here.update(range(first, last + 1))
-            workers_here += workers
-            if len(here) < workers_here <= len(here) + workers - 1 and workers_here > workers:
-                report.add(
-                    ("hosts", index),
-                    f"{len(here)} ports for {workers_here} workers on this machine",
-                    expected=f"{_RANGE} {workers_here}",
-                )
+    # Several hosts of the file may be this one machine: overlapping ranges are fine while there are ports for all.
+    here = [(index, host) for index, host in hosts if host.local]
+    ports = len({port for _, host in here for port in _ports(host)})
+    workers = sum(known_workers(host) or 1 for _, host in here)
+    if enough and ports < workers:
+        loc = ("hosts", here[-1][0])
+        report.add(loc, f"{ports} ports for {workers} workers on this machine", expected=f"{workers} ports at least")
+
+
+def _ports(host: HostSpec) -> range:
+    return range(host.ports[0], host.ports[1] + 1)
 
 
 def _own_ports(report: Report, index: int) -> bool:

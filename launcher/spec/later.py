@@ -42,7 +42,18 @@ def take_out(values: dict[str, Any]) -> list[tuple[Loc, Any]]:
             if value is None or (pattern and not _matches(pattern, value)):
                 continue
             taken.append((loc, holder.pop(key)))
+    for loc, _ in taken:
+        _drop_emptied(values, loc[:-1])
     return taken
+
+
+def _drop_emptied(values: Any, loc: Loc) -> None:
+    """A mapping from which everything was taken would only bring a second problem."""
+    holder = values
+    for part in loc[:-1]:
+        holder = holder[part] if isinstance(part, int) else holder.get(part, {})
+    if loc and isinstance(holder, dict) and holder.get(str(loc[-1])) == {}:
+        holder.pop(str(loc[-1]))
 
 
 def _matches(pattern: str, value: Any) -> bool:

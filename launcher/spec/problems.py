@@ -94,8 +94,15 @@ def model_at(loc: Loc) -> type[Keys] | None:
             arguments = get_args(kind) if get_origin(kind) is list else ()
             kind = arguments[0] if arguments else None
         else:
-            fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, Keys) else {}
+            model = as_model(kind)
+            fields = model.model_fields if model else {}
             kind = fields[part].annotation if part in fields else None
         if get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
-    return kind if isinstance(kind, type) and issubclass(kind, Keys) else None
+    return as_model(kind)
+
+
+def as_model(kind: Any) -> type[Keys] | None:
+    """A type as a mapping of the schema, or None."""
+    # Python 3.10 takes list[str] for a class, and issubclass() then refuses it.
+    return kind if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, Keys) else None

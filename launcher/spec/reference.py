@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from launcher.spec import json_schema
 from launcher.spec.nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES
+from launcher.spec.problems import as_model
 from launcher.spec.schema import Host, HostDefaults, Keys, Spec
 from launcher.spec.types import Read
 
@@ -128,7 +129,7 @@ def _model_of(field: FieldInfo) -> type[Keys] | None:
     kind: Any = field.annotation
     while get_origin(kind) is not None and get_args(kind):
         kind = get_args(kind)[0]
-    return kind if isinstance(kind, type) and issubclass(kind, Keys) else None
+    return as_model(kind)
 
 
 def main() -> None:

@@ -36,9 +36,8 @@ class Places:
     def absolute(self, text: str, base: Path | None = None) -> str:
         """A path of this machine as it is meant: `~` is HOME, a bare one starts at the base."""
         if text == "~" or text.startswith("~/"):
-            home = self.environ.get("HOME") or str(Path.home())
-            return str(Path(home) / text[2:])
-        if text.startswith("~"):
+            text = str(Path(self.environ.get("HOME") or os.path.expanduser("~")) / text[2:])  # noqa: PTH111
+        elif text.startswith("~"):
             text = os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises where no such user is
         return str((base or self.base) / text)
 

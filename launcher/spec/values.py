@@ -14,7 +14,7 @@ from launcher.spec.nodes import Plain
 
 _NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_TIME_WORDS = {"sec": "s", "second": "s", "m": "min", "minute": "min", "hour": "h", "day": "d"}
+_TIME_WORDS = {"sec": "s", "second": "s", "m": "min", "min": "min", "minute": "min", "hour": "h", "day": "d"}
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 A_TIME = "a time with its unit, such as 15 s, 5 min or 2 h"
@@ -159,12 +159,11 @@ def duration(value: Any) -> float:
 
 def _time_unit(word: str) -> str:
     unit = word.lower()
-    singular = unit[:-1] if len(unit) > 2 and unit.endswith("s") and unit != "ms" else unit
-    for name in (unit, singular):
-        if name in _SECONDS:
-            return name
-        if name in _TIME_WORDS:
-            return _TIME_WORDS[name]
+    if unit in _SECONDS:
+        return unit
+    word = unit.removesuffix("s") if len(unit) > 2 else unit
+    if word in _TIME_WORDS:
+        return _TIME_WORDS[word]
     raise UnfitError("an unknown unit", f"{A_TIME}; units: {', '.join(_SECONDS)}")
 
 
