@@ -25,12 +25,21 @@ def register() -> None:
     """Add every verb, in the order in which help shows them. What is heavy they import inside their functions."""
     from launcher.cli.attach import attach
     from launcher.cli.down import down
+    from launcher.cli.init import init
+    from launcher.cli.list_ import list_
+    from launcher.cli.logs import logs
     from launcher.cli.plan import plan
     from launcher.cli.ps import ps
+    from launcher.cli.report import report
     from launcher.cli.resume import resume
+    from launcher.cli.schema import schema
+    from launcher.cli.status import status
     from launcher.cli.up import up
 
-    for verb in (plan, up, resume, attach, down, ps):
+    for verb in (init, schema, plan, up, resume, attach):
+        app.command()(verb)
+    app.command("list")(list_)
+    for verb in (status, logs, down, report, ps):
         app.command()(verb)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from launcher.cli.options import Plain, RunName, Verbose
@@ -17,7 +19,7 @@ def attach(run_name: RunName = None, plain: Plain = False, verbose: Verbose = Fa
     from launcher.runs.read import read_run
     from worker.contract.states import RUN_ALIVE, RUN_RESUMABLE
 
-    run = listing.find(run_name, listing.known_folders(), for_reading=True)
+    run = listing.find(run_name, listing.known_folders(os.environ), for_reading=True)
     view = read_run(run)
     if view.state in RUN_ALIVE and alive.coordinator_pid(run) is None:
         typer.echo(

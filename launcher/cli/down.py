@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,10 +25,11 @@ def down(
 
     Example:  launcher down fashion-cnn
     """
+    from launcher.runs import listing
     from launcher.runs.alive import coordinator_pid
     from launcher.supervise.stop import stop
 
-    run = _which(run_name)
+    run = listing.find(run_name, listing.known_folders(os.environ), for_reading=False)
     how = "now" if now else "graceful"
     if coordinator_pid(run) is None:
         typer.echo(f"The coordinator of {run.name} is dead; asking the agents themselves.", err=True)
@@ -36,22 +38,6 @@ def down(
         return int(ExitCode.TRAINED)
     typer.echo(f"{run.name}: stopping" + ("" if now else ", a checkpoint is saved first") + " …")
     return _wait(run)
-
-
-def _which(run_name: str | None) -> RunFolder:
-    from launcher.errors import UsageError
-    from launcher.runs import alive, listing
-
-    folders = listing.known_folders()
-    if run_name is not None:
-        return listing.find(run_name, folders, for_reading=False)
-    living = [run for run in listing.all_runs(folders) if alive.anything(run)]
-    if len(living) == 1:
-        return living[0]
-    if not living:
-        raise UsageError("no run is alive", hint="`launcher list` shows the runs there are")
-    names = ", ".join(run.name for run in living)
-    raise UsageError(f"{len(living)} runs are alive: {names}", hint=f"say which: launcher down {living[0].name}")
 
 
 def _wait(run: RunFolder) -> int:

@@ -15,7 +15,7 @@ from launcher.runs.folder import RunFolder
 from worker.contract.states import EXIT_CODE_OF, RUN_ENDED, ExitCode
 
 if TYPE_CHECKING:
-    from launcher.view.follower import Follower
+    from launcher.view.follow import Follower, Screen
 
 TURN_S = 0.15
 REPORT_S = 30.0
@@ -40,12 +40,14 @@ def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
     """
     from launcher.runs.read import read_run
     from launcher.view.ending import show_ending
-    from launcher.view.follower import Follower
+    from launcher.view.follow import Follower, screen_for
 
+    hint = "Ctrl-C stops the run" if owns else "Ctrl-C leaves the view"
+    screen = screen_for(sys.stdout, plain=plain, hint=f"{hint}; closed, it goes on: launcher attach {run.name}")
     with _signals() as wishes:
-        follower = Follower(run, plain=plain or not sys.stdout.isatty(), verbose=verbose)
+        follower = Follower(run, screen, verbose=verbose, past_coordinator=True)
         try:
-            left = _watch(run, follower, wishes, owns=owns)
+            left = _watch(run, follower, screen, wishes, owns=owns)
         finally:
             with contextlib.suppress(OSError):
                 follower.close()
@@ -54,31 +56,33 @@ def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
             return int(ExitCode.TRAINED)
         _await_report(run)
     view = read_run(run)
-    show_ending(view)
-    if view.state in RUN_ENDED:
-        return int(EXIT_CODE_OF[view.state])
-    return int(ExitCode.FAILED)
+    show_ending(view, sys.stdout)
+    return int(EXIT_CODE_OF[view.state]) if view.state in RUN_ENDED else int(ExitCode.FAILED)
 
 
-def _watch(run: RunFolder, follower: Follower, wishes: _Wishes, *, owns: bool) -> Left:
+def _watch(run: RunFolder, follower: Follower, screen: Screen, wishes: _Wishes, *, owns: bool) -> Left:
     heard = 0
+    told_of_death = not owns  # `attach` has said it before the view began
     while follower.step():
         if wishes.hang_up or (wishes.stops and not owns):
             return "detached"
+        if follower.view.by_agents and not told_of_death:
+            told_of_death = True
+            screen.note(f"the coordinator is gone; training goes on under its lease (end it: launcher down {run.name})")
         if wishes.stops > heard:
             heard = wishes.stops
-            _ask_to_stop(run, follower, "graceful" if heard == 1 else "now", wishes.by[-1])
+            _ask_to_stop(run, screen, "graceful" if heard == 1 else "now", wishes.by[-1])
         time.sleep(TURN_S)
     return "ended"
 
 
-def _ask_to_stop(run: RunFolder, follower: Follower, how: str, by: str) -> None:
+def _ask_to_stop(run: RunFolder, screen: Screen, how: str, by: str) -> None:
     from launcher.supervise.stop import stop
 
     what = "stopping: a checkpoint is saved first; again to stop at once" if how == "graceful" else "stopping at once"
-    follower.say(f"{by}: {what}")
+    screen.note(f"{by}: {what}")
     if not stop(run, how, by):
-        follower.say("neither a coordinator nor an agent of this run answers; `launcher ps` shows what is alive")
+        screen.note("neither a coordinator nor an agent of this run answers; `launcher ps` shows what is alive")
 
 
 def _say_how_to_come_back(run: RunFolder) -> None:

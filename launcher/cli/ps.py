@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -27,7 +28,10 @@ def ps(
     from launcher.runs import listing, processes
     from launcher.view.table import table
 
-    known = {processes.socket_name(str(run.path)): run.name for run in listing.all_runs(listing.known_folders())}
+    known = {
+        processes.socket_name(str(r.folder.path)): r.folder.name
+        for r in listing.all_runs(listing.known_folders(os.environ))
+    }
     living = processes.living(known)
     left = [process for process in living if not process.minded]
     killed = [process.pid for process in left if kill and processes.kill(process)]

@@ -44,7 +44,7 @@ def resume(
             f"`resume --set` cannot change {wrong[0].partition('=')[0]}: it is the run's identity",
             hint=f"it may change {', '.join(MAY_CHANGE)}; for anything else, start a new run with `launcher up`",
         )
-    run = listing.find(run_name, listing.known_folders(), for_reading=False)
+    run = listing.find(run_name, listing.known_folders(os.environ), for_reading=False)
     if alive.anything(run):
         raise UsageError(f"{run.name} is still alive", hint=f"see it: launcher attach {run.name}")
     view = read_run(run)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,13 +31,15 @@ def up(
     """
     from launcher.cli.begin import begin_and_show
     from launcher.runs import listing
-    from launcher.spec.load import load
+    from launcher.spec import load
     from launcher.supervise import launch
 
     spec = load(spec_file, overrides or ())
     launch.refuse_remote(spec)
     launch.find_secrets(spec, os.environ)
     launched_at = launch.command_started_at()
-    run = listing.new_run(spec.coordinator.runs, spec.name, launched_at)
+    runs = Path(spec.coordinator.runs)
+    run = listing.make_run_folder(runs, spec.name, datetime.now())  # noqa: DTZ005 - a person reads the name
+    listing.remember(runs, os.environ)
     launch.write_about(spec, run, overrides or (), launched_at)
     return begin_and_show(launch.prepare(spec, run), detach=detach, plain=plain, verbose=verbose)

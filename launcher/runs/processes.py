@@ -51,9 +51,9 @@ def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
     for agent in agents:
         for child in _descendants(agent.pid):
             minded[child.pid] = agent
-    for process in psutil.process_iter(["pid"]):
-        if process.pid not in found and (worker := _worker(process, minded.get(process.pid))):
-            found[process.pid] = worker
+    for other in psutil.process_iter(["pid"]):
+        if other.pid not in found and (worker := _worker(other, minded.get(other.pid))):
+            found[other.pid] = worker
     order = {"coordinator": 0, "agent": 1, "warden": 2, "worker": 3}
     return sorted(found.values(), key=lambda p: (p.run, order[p.kind], p.rank if p.rank is not None else -1, p.pid))
 

@@ -14,7 +14,6 @@ from launcher.errors import LauncherError
 from launcher.hosts.base import Host, RunOnHost, Stream
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
-from launcher.runs.journal import Journal
 from launcher.runs.logs import last_lines
 from launcher.spec.model import ClusterSpec
 from launcher.supervise.control import ControlServer
@@ -33,10 +32,12 @@ from launcher.supervise.events import (
     Send,
     StartRanks,
     StopAsked,
+    StopHow,
     Tick,
 )
 from launcher.supervise.machine import Machine
 from launcher.supervise.orders import start_message
+from launcher.supervise.patient import PatientJournal
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
@@ -46,6 +47,7 @@ PORT_TAKEN_TEXT = "Could not start gRPC server"
 RECONNECTS = 5
 UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
+FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
 
 
 class Coordinator:
@@ -61,7 +63,7 @@ class Coordinator:
         replan: Replan,
         secrets: Mapping[str, str],
         listener: socket.socket,
-        journal: Journal,
+        journal: PatientJournal,
         term: int,
     ) -> None:
         self._run = run
@@ -90,6 +92,7 @@ class Coordinator:
             self._perform(self._machine.begin(time.monotonic()))
             while not self._machine.ended:
                 self._turn(0.5)
+                self._journal.retry()
                 self._tell(Tick())
             assert self._conclusion is not None
             self._part(self._conclusion)
@@ -247,6 +250,9 @@ class Coordinator:
             records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
         )
         self._control.close()
+        deadline = time.monotonic() + FULL_DISK_S
+        while not self._journal.retry() and time.monotonic() < deadline:
+            time.sleep(0.5)
 
     def _with_log(self, cause: Mapping[str, Any]) -> dict[str, Any]:
         fields = dict(cause)
@@ -279,5 +285,5 @@ class Coordinator:
         with contextlib.suppress(BlockingIOError):
             for number in self._wake.recv(64):
                 if number == signal.SIGTERM:
-                    how = "now" if self._machine.state == RunState.STOPPING else "graceful"
+                    how: StopHow = "now" if self._machine.state == RunState.STOPPING else "graceful"
                     self._tell(StopAsked(how, "SIGTERM to the coordinator"))

@@ -21,12 +21,13 @@ from launcher.plan.json_form import to_json
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import Journal, read
-from launcher.spec.load import load
+from launcher.spec import load
 from launcher.spec.model import ClusterSpec
 from launcher.stage import code as stage_code
 from launcher.stage import source as stage_source
 from launcher.supervise import control, daemon
 from launcher.supervise.coordinator import Coordinator
+from launcher.supervise.patient import PatientJournal
 from worker.contract import records
 
 WhenOver = Callable[[RunFolder], None]
@@ -84,7 +85,7 @@ def read_about(run: RunFolder) -> dict[str, Any]:
 
 def load_again(run: RunFolder, overrides: Sequence[str]) -> ClusterSpec:
     """The run's spec, from the copy in its folder; its paths are still relative to where it came from."""
-    return load(run.spec, overrides, base=Path(read_about(run)["folder"]), known_as=read_about(run)["spec"])
+    return load(run.spec, overrides, base=Path(read_about(run)["folder"]))
 
 
 def prepare(
@@ -153,7 +154,7 @@ def begin(prepared: Prepared, when_over: WhenOver) -> None:
             term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)
             _write_opening(prepared, journal, term)
             ready()
-            _coordinator(prepared, listener, journal, term).run()
+            _coordinator(prepared, listener, PatientJournal(journal), term).run()
             when_over(run)
 
     if not daemon.start(body, run.coordinator_log):
@@ -163,7 +164,7 @@ def begin(prepared: Prepared, when_over: WhenOver) -> None:
         )
 
 
-def _coordinator(prepared: Prepared, listener: Any, journal: Journal, term: int) -> Coordinator:
+def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, term: int) -> Coordinator:
     def replan(generation: int, avoid: frozenset[int]) -> LaunchPlan:
         plan = make_plan(
             prepared.spec,

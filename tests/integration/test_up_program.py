@@ -132,9 +132,12 @@ def test_two_runs_at_once_do_not_touch_each_other(launcher: Launcher) -> None:
     spec = launcher.program(source)
     first, second = launcher.start("up", str(spec), "--plain"), launcher.start("up", str(spec), "--plain")
     names = wait_for(lambda: (r := launcher.json("list")) and len(r) == 2 and r, "two runs")
-    for entry in names:
-        run = Path(entry["path"])
-        wait_for(lambda run=run: len([e for e in launcher.events(run) if e["type"] == "rank_started"]) == 2, "ranks")
+    runs = [Path(entry["path"]) for entry in names]
+
+    def everyone_runs() -> bool:
+        return all(sum(e["type"] == "rank_started" for e in launcher.events(run)) == 2 for run in runs)
+
+    wait_for(everyone_runs, "the ranks of both runs")
     refused = launcher.run("down", check=2)
     assert all(entry["run"] in refused.stderr for entry in names)
     launcher.run("down", names[0]["run"])

@@ -120,9 +120,10 @@ def test_a_run_is_training_when_every_rank_has_finished_a_step() -> None:
     driver = Driver({"a": 2})
     driver.start()
     driver.say("a", records.RANK_FIRST_STEP, rank=0, step=1)
-    assert driver.machine.state == RunState.STARTING
+    states = [driver.machine.state]
     driver.say("a", records.RANK_FIRST_STEP, rank=1, step=1)
-    assert driver.machine.state == RunState.TRAINING
+    states.append(driver.machine.state)
+    assert states == [RunState.STARTING, RunState.TRAINING]
 
 
 def test_a_run_whose_ranks_all_finish_is_trained() -> None:

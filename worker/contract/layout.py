@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
+
+_CHECKPOINT = re.compile(r"g(0|[1-9][0-9]{0,8})-s(0|[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,8 @@ def checkpoint_name(generation: int, step: int) -> str:
 
 def parse_checkpoint_name(name: str) -> "tuple[int, int] | None":
     """(generation, step) of a checkpoint's name, or None for anything else."""
-    generation, dash, step = name.partition("-s")
-    if dash and generation[:1] == "g" and generation[1:].isdigit() and step.isdigit():
-        return int(generation[1:]), int(step)
-    return None
+    found = _CHECKPOINT.fullmatch(name)  # digits of other scripts and endless numbers are no names of ours
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _digest(text: str) -> str:

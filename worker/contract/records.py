@@ -24,7 +24,7 @@ FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error
 AGENT_STARTED = "agent_started"  # pid, warden_pid, start_time, boot_id, machine_id, host, run, code
 COMMANDED_BY = "commanded_by"  # term
 COORDINATOR_GONE = "coordinator_gone"  # term
-RANK_STARTED = "rank_started"  # generation, rank, pid, start_time
+RANK_STARTED = "rank_started"  # generation, rank, pid, start_time (clock ticks since boot), state
 RANK_FIRST_STEP = "rank_first_step"  # generation, rank, step
 RANK_EPOCH = "rank_epoch"  # generation, rank, and the fields of EPOCH (the chief's only)
 RANK_RESULT = (
@@ -32,10 +32,16 @@ RANK_RESULT = (
 )
 RANK_FAILURE = "rank_failure"  # generation, rank, and the fields of FAILURE
 CHECKPOINT = "checkpoint"  # generation, rank, name, step, epoch, why: published under checkpoints/<name>
+CHECKPOINT_REFUSED = "checkpoint_refused"  # generation, rank, name, why: not whole, or not of this generation
 CHECKPOINT_PRUNED = "checkpoint_pruned"  # name
 RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
-RANK_ENDED = "rank_ended"  # generation, rank, state, exit_code or signal (name), step: last one told
+RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds after SIGKILL
+RANK_ENDED = (
+    "rank_ended"  # generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended
+)
+LEFTOVERS = "leftovers"  # generation, pids: what its ranks left behind, still there ten seconds after SIGKILL
 GENERATION_ENDED = "generation_ended"  # generation, reason
+DISK_FULL = "disk_full"  # message: the agent's own files cannot be written for now
 LEASE_ENDED = "lease_ended"  # term
 AGENT_LEFT = "agent_left"  # reason
 

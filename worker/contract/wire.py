@@ -25,10 +25,10 @@ Message = Dict[str, Any]
 
 # coordinator → host
 REACH = "reach"  # folder, host, run, start: bool, lease_s: float
-COMMAND = "command"  # term: take the place of the coordinator; answered by COMMANDED or REFUSED
+COMMAND = "command"  # term, optional since, lease_s: take the coordinator's place; answered by COMMANDED or REFUSED
 RENEW = "renew"  # term, nonce: the lease runs from the moment that nonce was sent
-START = "start"  # term, generation, ranks: [rank order], timeouts: {stop_s, checkpoint_s, stall_s}
-STOP = "stop"  # how: "graceful" | "now", reason: str; needs no term
+START = "start"  # term, generation, keep, ranks: [rank order], timeouts: {stop_s, checkpoint_s, start_s, stall_s}
+STOP = "stop"  # how: "graceful" | "now" | "failed", reason: str, optional generation; needs no term
 STATUS = "status"  # answered by a fresh HELLO; needs no term
 LEAVE = "leave"  # term: with no worker left, write down the end and go
 
@@ -39,8 +39,8 @@ HELLO = (
 ABSENT = "absent"  # why: no agent of this run is alive on this host
 COMMANDED = "commanded"  # term, nonce
 REFUSED = "refused"  # what: the refused message's type, why
-EVENT = "event"  # event: one record of the agent's journal (see records)
-BEAT = "beat"  # nonce, ranks: {rank: newest step record}, once a second
+EVENT = "event"  # event: one record of the agent's journal (see records); to the commander, all with seq > since
+BEAT = "beat"  # nonce, generation, ranks: {rank: newest step record}, states: {rank: state}, once a second
 
 
 class WireError(Exception):

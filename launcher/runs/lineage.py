@@ -1,0 +1,136 @@
+"""What a run has to show over all its generations: epochs, checkpoints, the result. Pure.
+
+A generation that starts from a checkpoint does again what its forerunners did after that step; what they had told of
+those epochs is no part of the run any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from launcher.runs.fields import integer, number, text
+from launcher.runs.folder import RunFolder
+from launcher.runs.model import CheckpointView, EpochView, GenerationView
+from worker.contract import records
+from worker.contract.layout import parse_checkpoint_name
+from worker.contract.records import Record
+
+HostEvents = Mapping[str, Sequence[Record]]
+
+
+def epochs(
+    host_events: HostEvents, generations: Sequence[GenerationView], steps_per_epoch: float | None
+) -> tuple[EpochView, ...]:
+    """The epochs of the lineage that ends in the newest generation, in order."""
+    kept: dict[int, EpochView] = {}
+    for generation in generations:
+        found = {
+            view.epoch: view
+            for record in _of_chief(host_events, generation, records.RANK_EPOCH)
+            if (view := _epoch(record, generation.generation)) is not None
+        }
+        done = _epochs_before(generation.resumes, host_events, steps_per_epoch)
+        if done is None:  # the checkpoint tells nothing: what was done again says where it began
+            done = min(found, default=1 << 53) - 1
+        kept = {epoch: view for epoch, view in kept.items() if epoch <= done} | found
+    return tuple(kept[epoch] for epoch in sorted(kept))
+
+
+def checkpoints(folder: RunFolder, host_events: HostEvents) -> tuple[CheckpointView, ...]:
+    """What is published and not pruned, by step."""
+    found: dict[tuple[str, str], CheckpointView] = {}
+    for host, events in host_events.items():
+        for record in events:
+            name = text(record, "name")
+            if record["type"] == records.CHECKPOINT and parse_checkpoint_name(name):
+                found[host, name] = CheckpointView(
+                    name=name,
+                    host=host,
+                    rank=integer(record, "rank") or 0,
+                    step=integer(record, "step") or 0,
+                    epoch=integer(record, "epoch"),
+                    why=text(record, "why"),
+                    path=str(Path(folder.host(host).checkpoints) / name),
+                )
+            elif record["type"] == records.CHECKPOINT_PRUNED:
+                found.pop((host, name), None)
+    return tuple(sorted(found.values(), key=lambda c: (c.step, c.name, c.host)))
+
+
+def result(host_events: HostEvents, generation: GenerationView | None) -> Record:
+    """The newest generation's RANK_RESULT of the chief, or an empty record."""
+    found = _of_chief(host_events, generation, records.RANK_RESULT) if generation else []
+    return found[-1] if found else {}
+
+
+def model_path(folder: RunFolder, record: Record, generation: GenerationView | None) -> str | None:
+    """Where the model that a RANK_RESULT names lies at home; None for a path that leads out of the host's folder."""
+    name = text(record, "model")
+    host = _chief(generation) if generation else None
+    if not name or not host or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return None
+    return str(Path(folder.host(host).root) / name)
+
+
+def first_step_at(host_events: HostEvents, generations: Sequence[GenerationView]) -> float | None:
+    """When the first generation that made a step made it."""
+    for generation in generations:
+        hosts = dict(generation.ranks)
+        times = [
+            number(record, "t")
+            for host in sorted(set(hosts.values()))
+            for record in host_events.get(host, ())
+            if record["type"] == records.RANK_FIRST_STEP
+            and integer(record, "generation") == generation.generation
+            and hosts.get(integer(record, "rank") or 0) == host
+        ]
+        known = [t for t in times if t is not None]
+        if known:
+            return min(known)
+    return None
+
+
+def _epochs_before(resumes: str, host_events: HostEvents, steps_per_epoch: float | None) -> int | None:
+    """How many whole epochs lie before the checkpoint that a generation started from; None when nothing tells."""
+    if not resumes:
+        return 0
+    parsed = parse_checkpoint_name(resumes)
+    if parsed and steps_per_epoch:
+        return int(parsed[1] / steps_per_epoch + 1e-6)
+    for events in host_events.values():
+        for record in events:
+            if record["type"] == records.CHECKPOINT and text(record, "name") == resumes:
+                return integer(record, "epoch")
+    return None
+
+
+def _epoch(record: Record, generation: int) -> EpochView | None:
+    epoch = integer(record, "epoch")
+    if epoch is None:
+        return None
+    return EpochView(
+        epoch=epoch,
+        generation=generation,
+        loss=number(record, "loss"),
+        accuracy=number(record, "accuracy"),
+        val_loss=number(record, "val_loss"),
+        val_accuracy=number(record, "val_accuracy"),
+        seconds=number(record, "seconds"),
+        images_per_second=number(record, "images_per_second"),
+    )
+
+
+def _of_chief(host_events: HostEvents, generation: GenerationView, kind: str) -> list[Record]:
+    """The records of one kind about rank 0, from the host that rank 0 was on: no other host may speak for it."""
+    return [
+        record
+        for record in host_events.get(_chief(generation) or "", ())
+        if record["type"] == kind
+        and integer(record, "rank") == 0
+        and integer(record, "generation") == generation.generation
+    ]
+
+
+def _chief(generation: GenerationView) -> str | None:
+    return dict(generation.ranks).get(0)

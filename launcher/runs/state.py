@@ -1,0 +1,160 @@
+"""A run's state from its records: one pure fold that every verb and every view uses.
+
+A living coordinator's word counts. When it is gone without a word, the agents' journals and the living processes tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from launcher.runs import lineage
+from launcher.runs.fields import integer, number, text
+from launcher.runs.folder import RunFolder
+from launcher.runs.model import Alive, GenerationView, RankView, RunView
+from launcher.runs.tail import Progress
+from launcher.runs.told import RunTold, told_by_coordinator, told_of_rank
+from launcher.runs.verdict import RankNow, Verdict, verdict
+from worker.contract import records
+from worker.contract.records import Record
+from worker.contract.states import EXIT_CODE_OF, RANK_ALIVE, RUN_ALIVE, RankState
+
+HostEvents = Mapping[str, Sequence[Record]]
+
+
+def fold(
+    folder: RunFolder,
+    run_events: Sequence[Record],
+    host_events: HostEvents,
+    progress: Mapping[int, Progress],
+    alive: Alive,
+) -> RunView:
+    """All that can be told of a run. `progress` is by rank of the newest generation."""
+    told = told_by_coordinator(run_events)
+    generation = told.generation
+    ranks = [_now(rank, host, told, host_events, alive) for rank, host in generation.ranks] if generation else []
+    by_agents = told.end is None and alive.coordinator is None
+    said = Verdict(told.state, told.reason, told.cause)
+    if by_agents:
+        said = verdict(folder, generation.generation if generation else 0, ranks, alive, host_events)
+    ended = said.state not in RUN_ALIVE
+    generations = tuple(told.generations[number_] for number_ in sorted(told.generations))
+    result = lineage.result(host_events, generation)
+    return RunView(
+        run=told.run or folder.name,
+        path=str(folder.path),
+        state=said.state,
+        reason=said.reason,
+        started_at=told.started_at,
+        ended_at=_ended_at(told, host_events) if ended else None,
+        coordinator_pid=alive.coordinator or (told.pid if alive.coordinator == 0 else None),
+        by_agents=by_agents,
+        term=told.term,
+        generation=generation.generation if generation else 0,
+        workers=told.workers if told.workers is not None else (len(ranks) or None),
+        epochs_planned=told.epochs,
+        ranks=tuple(_rank(folder, generation, rank, progress.get(rank.rank)) for rank in ranks if generation),
+        epochs=lineage.epochs(host_events, generations, _steps_per_epoch(told, progress)),
+        generations=tuple(_with_reason(g, host_events) for g in generations),
+        checkpoints=lineage.checkpoints(folder, host_events),
+        test_loss=number(result, "test_loss"),
+        test_accuracy=number(result, "test_accuracy"),
+        time_to_first_step_s=_time_to_first_step(told, host_events, generations, progress),
+        model=_model(folder, told, result, generation),
+        exit_code=_exit_code(told, said) if ended else None,
+        cause=said.cause,
+        agents=dict(alive.agents),
+    )
+
+
+def _now(rank: int, host: str, told: RunTold, host_events: HostEvents, alive: Alive) -> RankNow:
+    generation = told.generation
+    assert generation is not None
+    of_rank = told_of_rank(host_events.get(host, ()), generation.generation, rank)
+    if of_rank.state not in RANK_ALIVE or not alive.agent_is_gone(host):
+        return RankNow(rank, host, of_rank, of_rank.state)
+    lives = (
+        of_rank.pid is not None
+        and of_rank.start_time is not None
+        and alive.process(host, of_rank.pid, of_rank.start_time)
+    )
+    return RankNow(rank, host, of_rank, of_rank.state if lives else RankState.ENDED, lost=not lives)
+
+
+def _rank(folder: RunFolder, generation: GenerationView, now: RankNow, progress: Progress | None) -> RankView:
+    step = (progress.step if progress else None) or {}
+    return RankView(
+        rank=now.rank,
+        host=now.host,
+        state=now.state,
+        pid=now.told.pid if now.state in RANK_ALIVE else None,
+        epoch=integer(step, "epoch"),
+        step=integer(step, "step") if step else now.told.step,
+        steps=integer(step, "steps"),
+        loss=number(step, "loss"),
+        images_per_second=number(step, "images_per_second"),
+        exit_code=now.told.exit_code,
+        signal=now.told.signal,
+        phases=progress.phases if progress else (),
+        log=folder.host(now.host).log(generation.generation, now.rank),
+    )
+
+
+def _steps_per_epoch(told: RunTold, progress: Mapping[int, Progress]) -> float | None:
+    for rank in progress.values():
+        steps = integer(rank.step, "steps") if rank.step else None
+        if steps and told.epochs:
+            return steps / told.epochs
+    return None
+
+
+def _time_to_first_step(
+    told: RunTold, host_events: HostEvents, generations: Sequence[GenerationView], progress: Mapping[int, Progress]
+) -> float | None:
+    first = lineage.first_step_at(host_events, generations)
+    if len(generations) == 1:  # the trainer's own clock is finer than the moment at which the agent read of it
+        told_by_trainer = [p.first_step_at for p in progress.values() if p.first_step_at is not None]
+        first = min(told_by_trainer, default=first)
+    if first is None or told.started_at is None:
+        return None
+    return round(max(0.0, first - told.started_at), 3)
+
+
+def _with_reason(generation: GenerationView, host_events: HostEvents) -> GenerationView:
+    hosts = {host for _, host in generation.ranks}
+    for host in sorted(hosts):
+        for record in host_events.get(host, ()):
+            if (
+                record["type"] == records.GENERATION_ENDED
+                and integer(record, "generation") == generation.generation
+                and text(record, "reason")
+            ):
+                return GenerationView(
+                    generation.generation,
+                    generation.started_at,
+                    generation.resumes,
+                    text(record, "reason"),
+                    generation.ranks,
+                )
+    return generation
+
+
+def _model(folder: RunFolder, told: RunTold, result: Record, generation: GenerationView | None) -> str | None:
+    said = text(told.end or {}, "model")
+    return str(folder.path / said) if said else lineage.model_path(folder, result, generation)
+
+
+def _exit_code(told: RunTold, said: Verdict) -> int:
+    code = integer(told.end or {}, "exit_code")
+    return code if code is not None else int(EXIT_CODE_OF[said.state])
+
+
+def _ended_at(told: RunTold, host_events: HostEvents) -> float | None:
+    if told.end is not None:
+        return number(told.end, "t")
+    ends = [
+        number(record, "t")
+        for events in host_events.values()
+        for record in events
+        if record["type"] in (records.RANK_ENDED, records.AGENT_LEFT)
+    ]
+    return max((t for t in ends if t is not None), default=None)

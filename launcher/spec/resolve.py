@@ -1,0 +1,160 @@
+"""The checked mappings of a cluster.yaml → ClusterSpec: paths made absolute, what must hold of several keys at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.spec import schema
+from launcher.spec.hosts import known_workers, refuse_set_variables, resolve_hosts
+from launcher.spec.model import (
+    CheckpointSpec,
+    ClusterSpec,
+    CoordinatorSpec,
+    DatasetSpec,
+    HostSpec,
+    ProgramSpec,
+    SyncSpec,
+    Timeouts,
+    TrainSpec,
+)
+from launcher.spec.nodes import Loc
+from launcher.spec.problems import Report
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the paths of a spec start from."""
+
+    file: Path  # the cluster.yaml, absolute
+    base: Path  # of bare paths
+    hosts_base: Path  # of bare paths in the hosts' own file
+    environ: Mapping[str, str]
+
+    def absolute(self, text: str, base: Path | None = None) -> str:
+        """A path of this machine as it is meant: `~` is HOME, a bare one starts at the base."""
+        if text == "~" or text.startswith("~/"):
+            home = self.environ.get("HOME") or str(Path.home())
+            return str(Path(home) / text[2:])
+        if text.startswith("~"):
+            text = os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises where no such user is
+        return str((base or self.base) / text)
+
+
+def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: Places) -> ClusterSpec:
+    """`indexes` are the places of the spec's hosts in the file's list. Problems go to the report; with any of them the
+    result is not to be used."""
+    given = spec.given
+    placed = list(zip(indexes, spec.hosts, strict=True))
+    hosts = resolve_hosts(
+        placed, given.get("host_defaults"), report, lambda key: places.absolute(key, places.hosts_base)
+    )
+    if "train" in given and "program" in given:
+        report.add(("program",), "both `train` and `program`", expected="one of the two")
+    program = ProgramSpec(tuple(spec.program.argv)) if "program" in given else None
+    train = None if program else _train(given.get("train") or schema.Train(), report, places)
+    if train:
+        _images_for_each_worker(train, hosts, report)
+    return ClusterSpec(
+        path=str(places.file),
+        name=spec.name,
+        hosts=hosts,
+        sync=_sync(given.get("sync") or schema.Sync(), report, places),
+        coordinator=CoordinatorSpec(_runs(given.get("coordinator"), places)),
+        train=train,
+        program=program,
+        secrets=_secrets(given.get("secrets", []), hosts, report),
+        checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint()),
+        timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
+    )
+
+
+def _train(train: schema.Train, report: Report, places: Places) -> TrainSpec:
+    optimizer = train.optimizer.given
+    if "learning_rate" in optimizer and "learning_rate" in train.model_fields_set:
+        report.add(
+            ("train", "learning_rate"),
+            "given twice: here and in `optimizer`",
+            expected="one of the two",
+        )
+    return TrainSpec(
+        model=train.model,
+        dataset=_dataset(train.dataset, report, places),
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        learning_rate=optimizer.get("learning_rate", train.learning_rate),
+        optimizer=train.optimizer.name,
+        seed=train.seed,
+        deterministic=train.deterministic,
+        precision="float32",  # the others are not available yet
+        communication=train.communication,
+    )
+
+
+def _dataset(dataset: schema.Dataset, report: Report, places: Places) -> DatasetSpec:
+    ((kind, value),) = dataset.given.items()
+    if kind == "name":
+        return DatasetSpec(value)
+    loc: Loc = ("train", "dataset", kind)
+    path = places.absolute(value)
+    if kind == "npz":
+        _exists(Path(path), "file", loc, report)
+    else:
+        _exists(Path(path), "folder", loc, report)
+    return DatasetSpec(kind, path)
+
+
+def _exists(path: Path, what: str, loc: Loc, report: Report) -> None:
+    try:
+        there = path.is_file() if what == "file" else path.is_dir()
+        other = path.exists()
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        report.add(loc, f"cannot be looked at: {error.strerror}", expected=f"a {what}", found=str(path))
+        return
+    if not there:
+        message = f"not a {what}" if other else f"no such {what}"
+        report.add(loc, message, expected=f"a {what}", found=str(path))
+
+
+def _images_for_each_worker(train: TrainSpec, hosts: Sequence[HostSpec], report: Report) -> None:
+    workers = sum(known_workers(host) or 1 for host in hosts)
+    if train.batch_size < workers and not report.has(("train", "batch_size")):
+        report.add(
+            ("train", "batch_size"),
+            f"{train.batch_size} images for {workers} workers",
+            expected="at least one image for each worker in a step",
+        )
+
+
+def _sync(sync: schema.Sync, report: Report, places: Places) -> SyncSpec:
+    source = places.absolute(sync.source)
+    if "source" in sync.model_fields_set:
+        _exists(Path(source), "folder", ("sync", "source"), report)
+    return SyncSpec(source, tuple(sync.given.get("exclude", ())), sync.max)
+
+
+def _secrets(names: Sequence[str], hosts: Sequence[HostSpec], report: Report) -> tuple[str, ...]:
+    refuse_set_variables(names, ("secrets",), report)
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            report.add(("secrets", index), f"`{name}` is named twice")
+        if any(name in host.env for host in hosts):
+            report.add(("secrets", index), f"`{name}` is in `env`, too", expected="one of the two")
+    return tuple(names)
+
+
+def _checkpoint(checkpoint: schema.Checkpoint) -> CheckpointSpec:
+    every = checkpoint.every
+    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep)
+
+
+def _runs(coordinator: schema.Coordinator | None, places: Places) -> str:
+    given = coordinator.given if coordinator else {}
+    if "runs" in given:
+        return places.absolute(given["runs"])
+    if places.environ.get("LAUNCHER_RUNS"):
+        # It comes from a shell, so a bare path starts where the shell is.
+        return places.absolute(places.environ["LAUNCHER_RUNS"], Path.cwd())
+    return places.absolute("~/launcher-runs")

@@ -1,0 +1,321 @@
+"""Every key of a cluster.yaml with its type, default and a line of prose: the one source of what the loader takes, of
+the JSON Schema and of docs/spec.md. Shaped like the YAML; `launcher.spec.resolve` makes a ClusterSpec of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from launcher.spec.types import (
+    DATASETS,
+    Address,
+    Alias,
+    Argument,
+    Count,
+    CountOrNone,
+    DatasetName,
+    Duration,
+    Few,
+    Gpus,
+    HostName,
+    Intervals,
+    JobName,
+    Login,
+    ModelName,
+    Network,
+    OneOf,
+    Port,
+    Ports,
+    Positive,
+    Seed,
+    Short,
+    Size,
+    Text,
+    Truth,
+    Variable,
+)
+from launcher.spec.values import UnfitError
+
+
+def default(value: Any, prose: str, *examples: str) -> Any:
+    """A key with a default, written as a user would write it."""
+    return Field(value, description=prose, validate_default=True, examples=list(examples) or None)
+
+
+def absent(prose: str, *examples: str) -> Any:
+    """A key that may be missing: whether it was given is told by `model_fields_set`, never by its value."""
+    return Field(None, description=prose, examples=list(examples) or None)
+
+
+def needed(prose: str, *examples: str) -> Any:
+    return Field(description=prose, examples=list(examples) or None)
+
+
+class Keys(BaseModel):
+    """A mapping of known keys. A key with nothing after it counts as not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    shape: ClassVar[str] = "a mapping: KEY: VALUE"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        data = cls.long_form(data)
+        if not isinstance(data, dict):
+            raise UnfitError("not a mapping", cls.shape)
+        return {key: value for key, value in data.items() if value is not None}
+
+    @classmethod
+    def long_form(cls, data: Any) -> Any:
+        """The mapping that a short form stands for; anything else as it is."""
+        return data
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What stood in the file, without defaults."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set}
+
+
+class SshAddress(Keys):
+    """How to reach a host: an alias of `~/.ssh/config` (short form: the alias alone), or an address."""
+
+    shape = "an alias of ~/.ssh/config, or {host: ADDRESS, user: …, port: …, key: …, jump: …}"
+
+    alias: Alias = absent("an alias of `~/.ssh/config`", "gpu-a")
+    host: Address = absent("its name or address", "10.0.0.12")
+    user: Login = absent("who logs in; default: what `~/.ssh/config` says, else you", "me")
+    port: Port = absent("sshd's port; default: what `~/.ssh/config` says, else 22", "22")
+    key: Text = absent("a private key on this machine, relative to the file", "~/.ssh/id_ed25519")
+    jump: Login = absent("the host to go through: an alias, or `[user@]host[:port]`", "gate")
+
+    @classmethod
+    def long_form(cls, data: Any) -> Any:
+        return {"alias": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SshAddress:
+        ways = {"alias", "host"} & self.model_fields_set
+        if len(ways) != 1:
+            raise UnfitError("both an alias and a host" if ways else "neither an alias nor a host", self.shape)
+        return self
+
+
+class HostDefaults(Keys):
+    """What every host shares. Each of these keys may stand at a host, too, and then counts there instead."""
+
+    gpus: Gpus = default("free", "`free` (those that nobody is on), `all`, how many, or which", "[0, 1, 2, 3]")
+    workers: Few = absent("processes on the host, its GPUs split evenly among them; default 1", "2")
+    gpus_per_worker: Few = absent("instead of `workers`: as many workers as that makes", "4")
+    threads: Few = absent("intra-op threads of each worker; default: the machine's cores ÷ its workers", "8")
+    network: Network = absent("picks the address that the other workers use, and NCCL's interface", "10.0.0.0/24")
+    ports: Ports = default("20000-20099", "where TensorFlow may listen: at least a port for each worker")
+    python: Text = absent(
+        "for workers, on the host; default: this very Python here, `python3` elsewhere", "~/venv/bin/python"
+    )
+    activate: Text = absent(
+        "a line of shell; workers get the environment that it makes", "source ~/conda/bin/activate tf"
+    )
+    setup: list[Text] = absent("commands that make the host ready, run once per content", "[python3 -m venv ~/venv]")
+    workdir: Text = default("~/launcher-work", "where runs live on the host")
+    env: dict[Variable, Argument] = absent(
+        "variables for workers; a host's are added to the shared ones", "{NCCL_DEBUG: WARN}"
+    )
+    transport: Annotated[str, OneOf("paramiko", "openssh")] = default(
+        "paramiko", "who speaks SSH: Python, or the system's `ssh`"
+    )
+    host_keys: Text = default("known", "`known`, `accept-new`, or a pinned fingerprint")
+    allow_public: Truth = default(False, "whether workers may listen on a public address")
+
+
+class Host(HostDefaults):
+    """One machine: a mapping that says `ssh:` or `local: true`, or an alias of `~/.ssh/config` alone."""
+
+    shape = "an alias of ~/.ssh/config, localhost, or a mapping that says `ssh:` or `local: true`"
+
+    name: HostName = absent("unique; shown in logs; default: the alias, the address or `localhost`", "b")
+    local: Truth = absent("`true`: this machine, without SSH", "true")
+    ssh: Annotated[SshAddress, Short({"type": "string"})] = absent("an alias of `~/.ssh/config`, or a mapping", "gpu-a")
+    address: Address = absent("where the other workers reach it, instead of `network`", "10.0.0.12")
+
+    @classmethod
+    def long_form(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"local": True} if data == "localhost" else {"ssh": data}
+        return data
+
+
+class Sync(Keys):
+    """Which folder of this machine travels to the hosts."""
+
+    source: Text = default(".", "the folder, relative to the file")
+    exclude: list[Text] = absent("what stays here, in the patterns of a `.gitignore`", "[data/]")
+    max: Size = default("200 MB", "more than this is refused")
+
+
+class Dataset(Keys):
+    """What to train on: a named set (short form: its name alone), or files."""
+
+    shape = f"{', '.join(DATASETS)}, {{npz: FILE}} or {{idx: FOLDER}}"
+
+    name: DatasetName = absent("a named set; `fashion-mnist-mini` comes with the launcher")
+    function: Text = absent("`package.module:function`, which returns the data", "mydata:load")
+    npz: Text = absent("a file with x_train, y_train, x_test and y_test, relative to the spec", "data/mine.npz")
+    idx: Text = absent("a folder of IDX files, gzipped or not, relative to the spec", "data/mnist")
+
+    @classmethod
+    def long_form(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"function": data} if ":" in data else {"name": data}
+        return data
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Dataset:
+        if len(self.model_fields_set) != 1:
+            raise UnfitError("more than one source" if self.model_fields_set else "no source", self.shape)
+        return self
+
+
+class Optimizer(Keys):
+    """How weights are updated (short form: the name alone)."""
+
+    shape = "adam, or {name: adam, learning_rate: 0.001}"
+
+    name: Annotated[str, OneOf("adam")] = default("adam", "its name")
+    learning_rate: Positive = absent("here instead of beside `optimizer`", "0.001")
+
+    @classmethod
+    def long_form(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+
+class Train(Keys):
+    """The built-in trainer's job."""
+
+    model: ModelName = default("cnn", "`cnn`, or `package.module:function`")
+    dataset: Annotated[Dataset, Short({"type": "string"})] = default(
+        "fashion-mnist-mini", f"{', '.join(DATASETS)}, or files", "mnist", "{npz: data/mine.npz}", "{idx: data/mnist}"
+    )
+    epochs: Count = default(5, "how often all training images are gone through")
+    batch_size: Count = default(64, "global: images in a step, over all workers and GPUs together")
+    learning_rate: Positive = default(0.001, "how far each step goes")
+    optimizer: Annotated[Optimizer, Short({"enum": ["adam"]})] = default(
+        "adam", "`adam`, or a mapping with its learning rate", "{name: adam, learning_rate: 0.01}"
+    )
+    seed: Seed = default(0, "of weights and of the order of images")
+    deterministic: Truth = default(
+        True, "the same bits on every run; `false` lets in ops that have no deterministic form"
+    )
+    precision: Annotated[str, OneOf("float32", "mixed_bfloat16", "mixed_float16")] = default(
+        "float32", "the numbers that are computed with"
+    )
+    communication: Annotated[Literal["auto", "ring", "nccl"], OneOf("auto", "ring", "nccl")] = default(
+        "auto", "how gradients are summed over workers"
+    )
+
+
+class Program(Keys):
+    """Your own program, run on every rank instead of the trainer (short form: the list of its words alone)."""
+
+    shape = "a list of words such as [python, train.py, --lr, 0.1]"
+
+    argv: list[Argument] = needed("the program and its arguments, word by word; no shell", "[python, train.py]")
+    mirrored: Argument = absent("what is done to MultiWorkerMirroredStrategy", "extend")
+    keras_repair: Truth = absent("mend Keras 3's own `fit` under several workers", "true")
+    resume: Argument = absent("how the program goes on from a checkpoint", "auto")
+    one_seed: Truth = absent("seed every rank alike", "true")
+
+    @classmethod
+    def long_form(cls, data: Any) -> Any:
+        return {"argv": data} if isinstance(data, list) else data
+
+    @model_validator(mode="after")
+    def _a_program(self) -> Program:
+        if not self.argv or not self.argv[0]:
+            raise UnfitError("no program", self.shape)
+        return self
+
+
+class Checkpoint(Keys):
+    """When state is saved, and what is kept of it."""
+
+    every: Intervals = default("1 epoch", "epochs, steps, a time, or a list of these", "[1 epoch, 10 min]", "100 steps")
+    keep: Count = default(3, "so many of the newest stay")
+    home: Annotated[str, OneOf("newest", "all")] = absent("which of them are brought to this machine", "newest")
+    copies: Few = absent("on how many hosts each is written", "2")
+
+
+class Restart(Keys):
+    """What happens when a worker or a host dies."""
+
+    max: CountOrNone = absent("how often at most", "3")
+    per: Duration = absent("within which time", "1 h")
+    backoff: Duration = absent("how long to wait after a generation without progress", "1 s")
+    min_workers: Few = absent("with how many workers training may go on", "2")
+    grow: Argument = absent("when hosts that came back are taken in again", "at_restart")
+    spares: CountOrNone = absent("hosts held back for others that die", "0")
+    zygote: Truth = absent("start workers from a process that has TensorFlow imported", "true")
+    keep_warm: Argument = absent("how long such processes are kept after the run", "off")
+
+
+class Timeouts(Keys):
+    """How long to wait for what, each with its unit."""
+
+    connect: Duration = default("15 s", "for a host to be reached")
+    start: Duration = default("120 s", "from a worker's start to its first step")
+    stall: Duration = default("5 min", "without progress before a worker counts as stuck")
+    host: Duration = default("10 s", "without a sign of life before a host counts as lost")
+    checkpoint: Duration = default("5 min", "for the checkpoint that is saved when a run is stopped")
+    stop: Duration = default("10 s", "between SIGTERM and SIGKILL")
+    lease: Duration = default("24 h", "for which training goes on without a coordinator")
+
+
+class Coordinator(Keys):
+    """What concerns this machine, from which the run is started."""
+
+    runs: Text = absent("where runs are kept; default: `$LAUNCHER_RUNS`, else `~/launcher-runs`", "~/launcher-runs")
+    on_end: Text = absent("a program to call when the run has ended", "./notify.sh")
+    on_event: Text = absent("a program to call at each event", "./log.sh")
+
+
+def _hosts(value: Any) -> Any:
+    if not isinstance(value, list) or not value:
+        raise UnfitError("not a list" if value else "no hosts", "a list of hosts, or {file: hosts.yaml}")
+    return value
+
+
+_A_FILE = {
+    "type": "object",
+    "properties": {"file": {"type": "string"}},
+    "required": ["file"],
+    "additionalProperties": False,
+}
+
+
+class Spec(Keys):
+    """A cluster.yaml."""
+
+    name: JobName = needed("what runs are called, a time is added", "fashion-cnn")
+    hosts: Annotated[list[Annotated[Host, Short({"type": "string"})]], BeforeValidator(_hosts), Short(_A_FILE)] = (
+        needed(
+            "the machines; or `{file: hosts.yaml}`, a list of them that many jobs share",
+            "[gpu-a, gpu-b]",
+            "{file: hosts.yaml}",
+        )
+    )
+    host_defaults: HostDefaults = absent("what every host shares")
+    sync: Sync = absent("which folder travels to the hosts")
+    data: dict[HostName, Text] = absent(
+        "named paths of data; `host:` before a path: already there", "{train: 'host:/data/train'}"
+    )
+    secrets: list[Variable] = absent(
+        "variables taken from this machine's environment, never written down", "[WANDB_API_KEY]"
+    )
+    train: Train = absent("the built-in trainer's job; the default when there is no `program`")
+    program: Annotated[
+        Program, Short({"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1})
+    ] = absent("your own program, instead of `train`", "[python, train.py, --lr, 0.1]")
+    checkpoint: Checkpoint = absent("when state is saved")
+    restart: Restart = absent("what happens when something dies")
+    timeouts: Timeouts = absent("how long to wait for what")
+    coordinator: Coordinator = absent("what concerns this machine")

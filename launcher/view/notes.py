@@ -1,0 +1,70 @@
+"""What happened to a run between two looks at it, in lines of text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.runs.model import GenerationView, RankView, RunView
+from launcher.runs.told import how_ended
+from launcher.view.figures import epoch_line
+from worker.contract.states import RANK_ALIVE, RankState
+
+# The others are told by the run's own state, and naming victims would only hide the cause.
+_TOLD = frozenset({RankState.FAILED, RankState.RESCUED, RankState.UNKILLABLE})
+
+
+def notes(before: RunView | None, after: RunView) -> Iterator[str]:
+    """One line for each thing that is new in `after`."""
+    if before is after:
+        return
+    if before is None or (before.state, before.reason, before.by_agents) != (
+        after.state,
+        after.reason,
+        after.by_agents,
+    ):
+        yield from _state(before, after)
+    yield from _generations(before, after)
+    yield from _ranks(before, after)
+    yield from _epochs(before, after)
+
+
+def _state(before: RunView | None, after: RunView) -> Iterator[str]:
+    if before is None or before.state != after.state or after.reason:
+        yield f"{after.state}{f': {after.reason}' if after.reason else ''}"
+
+
+def _generations(before: RunView | None, after: RunView) -> Iterator[str]:
+    known = before.generation if before else 0
+    for generation in after.generations:
+        if generation.generation > max(known, 1) or (generation.generation == 1 and known < 1):
+            yield _generation(generation)
+
+
+def _generation(generation: GenerationView) -> str:
+    hosts = sorted({host for _, host in generation.ranks})
+    on = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts"
+    count = len(generation.ranks)
+    resumes = f", from {generation.resumes}" if generation.resumes else ""
+    return f"generation {generation.generation}: {count} worker{'s' if count != 1 else ''} on {on}{resumes}"
+
+
+def _ranks(before: RunView | None, after: RunView) -> Iterator[str]:
+    known = {r.rank: r for r in before.ranks} if before and before.generation == after.generation else {}
+    for rank in after.ranks:
+        was = known.get(rank.rank)
+        if rank.state in _TOLD and (was is None or was.state != rank.state):
+            yield f"rank {rank.rank} on {rank.host} {_end(rank)}"
+
+
+def _end(rank: RankView) -> str:
+    if rank.state in RANK_ALIVE:
+        return f"is {rank.state} (pid {rank.pid})"
+    how = f" with {how_ended(rank.exit_code, rank.signal)}" if rank.state == RankState.FAILED else ""
+    return f"{rank.state}{how}"
+
+
+def _epochs(before: RunView | None, after: RunView) -> Iterator[str]:
+    known = {(e.generation, e.epoch) for e in before.epochs} if before else set()
+    for epoch in after.epochs:
+        if (epoch.generation, epoch.epoch) not in known:
+            yield epoch_line(epoch, after.epochs_planned)

@@ -1,0 +1,53 @@
+"""Images and labels to train on: one call for every kind of data set, and one error for everything wrong with one."""
+
+from __future__ import annotations
+
+import os
+
+from . import idx, kerasdata, npz
+from .arrays import CLASSES, Arrays, DataError, shown
+
+__all__ = ["CLASSES", "EMBEDDED", "KINDS", "Arrays", "DataError", "load"]
+
+EMBEDDED = "fashion-mnist-mini"
+KINDS = (EMBEDDED, "fashion-mnist", "mnist", "npz", "idx")
+DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+_MINI = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "fashion-mnist-mini.npz")
+
+
+def load(kind: str, path: str | None = None) -> Arrays:
+    """The data set `kind`, whole and checked, as read-only arrays.
+
+    `path` is the file of `npz` or the folder of `idx`; the named kinds take none. Blocks: about 0.05 s for the embedded
+    set, 0.3 s for the full Fashion-MNIST from local files, at most two minutes if something has to be downloaded.
+    May be called at any time and from any thread: neither TensorFlow nor Keras is imported into this process.
+    Raises DataError for whatever is missing, unreadable or not 28×28 uint8 images of ten classes.
+    """
+    if kind in ("npz", "idx"):
+        if not path:
+            raise DataError(
+                f"the data set {kind} needs a path, and none was given",
+                hint=f"write `dataset: {{{kind}: PATH}}`",
+            )
+        return npz.load(path) if kind == "npz" else idx.load(path)
+    if path:
+        raise DataError(
+            f"the data set {kind} takes no path, and {shown(path)} was given",
+            hint="write `dataset: {npz: FILE}` or `dataset: {idx: FOLDER}` for files of your own",
+        )
+    if kind == EMBEDDED:
+        return npz.load(_MINI)
+    if kind == "fashion-mnist":
+        return _fashion_mnist()
+    if kind == "mnist":
+        return kerasdata.load("mnist")
+    raise DataError(
+        f"there is no data set {kind!r}; there are {', '.join(KINDS)}",
+        hint=f"choose one of them; {EMBEDDED} comes with the package",
+    )
+
+
+def _fashion_mnist() -> Arrays:
+    if os.path.isdir(DEBIAN_FASHION_MNIST):
+        return idx.load(DEBIAN_FASHION_MNIST)
+    return kerasdata.load("fashion-mnist")

@@ -1,0 +1,76 @@
+"""What computed a checkpoint (bits are promised while it is equal), and what the run is (which must not change)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .settings import Job
+
+_INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
+
+
+def fingerprint(job: Job, replicas: int) -> dict[str, Any]:
+    """Everything known to change bits. Does not touch a device that TensorFlow has not opened yet."""
+    return {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "workers": job.workers,
+        "replicas": replicas,
+        "threads": job.threads,
+        "instructions": instructions(),
+        "gpus": [_gpu(device) for device in tf.config.list_physical_devices("GPU")],
+        "deterministic": job.deterministic,
+    }
+
+
+def differences(old: Any, new: Mapping[str, Any]) -> list[str]:
+    """What is not the same, as `threads: 1 → 2`."""
+    before = old if isinstance(old, dict) else {}
+    return [f"{name}: {before.get(name)} → {value}" for name, value in new.items() if before.get(name) != value]
+
+
+def identity(job: Job, images: int, data: str) -> dict[str, Any]:
+    """What a run is: a checkpoint of another identity is refused. Without the number of workers or epochs."""
+    return {
+        "model": job.model,
+        "optimizer": job.optimizer,
+        "learning_rate": job.learning_rate,
+        "batch_size": job.batch_size,
+        "seed": job.seed,
+        "images": images,
+        "data": data,
+    }
+
+
+def short_digest(value: Mapping[str, Any]) -> tuple[int, int]:
+    """20 bits of a JSON value, as two numbers under 1024: their sums over 16,384 replicas are exact in float32."""
+    bits = int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:4], "big")
+    return bits & 1023, bits >> 10 & 1023
+
+
+def instructions() -> str:
+    """The processor's architecture and the vector instructions that change the bits of results."""
+    found: set[str] = set()
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    found = set(value.split())
+                    break
+    except OSError:
+        pass
+    return " ".join([platform.machine(), *(name for name in _INSTRUCTIONS if name in found)])
+
+
+def _gpu(device: Any) -> str:
+    return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))

@@ -1,0 +1,159 @@
+"""The loop on the host: chunks, epochs, checkpoints, and what is told of them. All workers walk it in step."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import tensorflow as tf
+
+from ..contract import records
+from ..contract.states import WorkerExit
+from . import order
+from .control import Control
+from .errors import TrainError
+from .evaluate import Evaluator
+from .journey import Journey
+from .pace import Pace
+from .progress import Progress
+from .saver import Saver
+from .settings import Settings
+from .step import Agreed, Stepper, Word
+from .teller import Teller
+
+
+class Loop:
+    """One life of the cluster, from where `journey` is to the end or to a stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        schedule: order.Schedule,
+        stepper: Stepper,
+        evaluator: Evaluator,
+        saver: Saver,
+        progress: Progress,
+        control: Control,
+        journey: Journey,
+    ) -> None:
+        self._settings = settings
+        self._schedule = schedule
+        self._stepper = stepper
+        self._evaluator = evaluator
+        self._saver = saver
+        self._progress = progress
+        self._control = control
+        self._journey = journey
+        self._pace = Pace()
+        self._due = ""  # why a checkpoint is due, if one is
+        self._order: Any = None
+        self._order_of = 0  # the epoch that `_order` belongs to
+        self._teller = Teller(schedule, len(settings.workers), progress, journey)
+        self._made_a_step = False
+
+    def run(self, digest: tuple[int, int]) -> WorkerExit:
+        """Train. Returns DONE or STOPPED. Raises TrainError (`cluster`, `diverged`, `error`), or tf.errors.OpError."""
+        journey, chief = self._journey, self._settings.chief
+        self._meet(digest)
+        self._control.training_began()
+        while True:
+            if journey.awaits_validation(self._schedule):
+                self._close_epoch()
+            if journey.step >= self._schedule.steps:
+                if chief:
+                    self._saver.save(journey, "end")
+                return WorkerExit.DONE
+            if self._due and chief:
+                self._saver.save_or_go_on(journey, self._due)
+            self._due = ""
+            if self._advance().stop:
+                if chief:
+                    self._saver.save(journey, "asked")
+                return WorkerExit.STOPPED
+
+    def _meet(self, digest: tuple[int, int]) -> None:
+        """The first chunk has no step: it traces, and compares what the workers are about to do."""
+        with self._progress.phase("trace"):
+            alike = self._stepper.meet(self._order_now(), digest)
+        if not alike:
+            raise TrainError(
+                "cluster",
+                "the workers do not agree on data, settings, versions or the checkpoint to go on from",
+                hint="give every host the same data and the same versions of TensorFlow and Keras",
+            )
+
+    def _advance(self) -> Agreed:
+        journey = self._journey
+        word = Word(self._control.stop, self._wants_checkpoint(), self._pace.next_length(self._until()))
+        start = time.monotonic()
+        agreed = self._stepper.chunk(self._order_now(), word)
+        seconds = time.monotonic() - start
+        if not agreed.finite:
+            raise self._diverged(agreed)
+        self._pace.measured(agreed.step - journey.step, seconds)
+        if journey.step % self._schedule.steps_per_epoch == 0:
+            journey.train_seconds = 0.0
+        journey.train_seconds += seconds
+        if agreed.step > journey.step and not self._made_a_step:
+            self._made_a_step = True
+            self._progress.write(records.PHASE, name="first_step", seconds=round(seconds, 4))
+        journey.step, journey.loss_sum, journey.correct = agreed.step, agreed.loss_sum, agreed.correct
+        self._teller.steps(journey)
+        if agreed.checkpoint:
+            self._due = "every" if word.checkpoint and not self._control.checkpoint else "asked"
+            self._control.checkpoint_done()
+        elif self._falls_due(self._settings.job.every.steps, journey.step) and not agreed.stop:
+            self._due = "every"
+        return agreed
+
+    def _close_epoch(self) -> None:
+        journey, images = self._journey, self._schedule.images
+        start = time.monotonic()
+        score = self._evaluator.evaluate(lambda: self._teller.still_here(journey))
+        epoch = journey.step // self._schedule.steps_per_epoch
+        entry = {
+            "epoch": epoch,
+            "loss": journey.loss_sum / images,
+            "accuracy": journey.correct / images,
+            "val_loss": score.loss,
+            "val_accuracy": score.accuracy,
+            "seconds": round(journey.train_seconds + time.monotonic() - start, 3),
+            "images_per_second": round(images / max(journey.train_seconds, 1e-9), 1),
+        }
+        journey.history.append(entry)
+        self._progress.write(records.EPOCH, **entry)
+        if self._falls_due(self._settings.job.every.epochs, epoch):
+            self._due = "every"
+        self._teller.resume(journey)
+
+    def _until(self) -> int:
+        """Steps to the next place where all must leave the device: an epoch's end, or a checkpoint's step."""
+        step, every = self._journey.step, self._settings.job.every.steps
+        left = self._schedule.left_in_epoch(step)
+        return min(left, every - step % every) if every else left
+
+    def _wants_checkpoint(self) -> bool:
+        every = self._settings.job.every.seconds
+        timely = self._settings.chief and every is not None and self._saver.seconds_since >= every
+        return self._control.checkpoint or timely
+
+    @staticmethod
+    def _falls_due(every: int | None, count: int) -> bool:
+        return every is not None and count > 0 and count % every == 0
+
+    def _order_now(self) -> Any:
+        epoch = min(self._schedule.epoch_of(self._journey.step), self._schedule.epochs)
+        if self._order_of != epoch:
+            self._order = tf.constant(order.permutation(self._settings.job.seed, epoch, self._schedule.images))
+            self._order_of = epoch
+        return self._order
+
+    def _diverged(self, agreed: Agreed) -> TrainError:
+        step = agreed.step + 1
+        epoch = self._schedule.epoch_of(agreed.step)
+        return TrainError(
+            "diverged",
+            f"loss or gradients of step {step} (epoch {epoch}) are not finite",
+            hint=f"lower learning_rate (it is {self._settings.job.learning_rate:g})",
+            step=step,
+        )

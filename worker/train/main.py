@@ -1,0 +1,118 @@
+"""`python <worker folder> train`: one rank of the built-in trainer. Everything it needs to know is in the environment.
+
+Ends with a WorkerExit. What TensorFlow needs lies behind the imports in `_run`, so that a wrong environment is told
+before TensorFlow is loaded, and data are read while it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from ..contract import names, records
+from ..contract.states import WorkerExit
+from . import settings as settings_
+from .control import Control, leave
+from .errors import TrainError
+from .progress import Progress
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .inputs import Inputs
+
+# gRPC would send the workers' talk to a proxy and hang; it reads this name first, and in lower case only:
+# https://github.com/grpc/grpc/blob/master/doc/environment_variables.md
+_NO_PROXY = "no_grpc_proxy"
+
+
+def main(argv: list[str]) -> int:
+    """Train one rank and end the process; returns only if the environment is unusable."""
+    if argv:
+        print(f"usage: python WORKER_FOLDER train, with {names.TF_CONFIG} and {names.TRAIN} set", file=sys.stderr)
+        return 2
+    try:
+        settings = settings_.from_environment(os.environ)
+        settings_.make_folders(settings)
+    except TrainError as failure:
+        path = os.environ.get(names.PROGRESS_FILE)
+        if path:
+            _tell(failure, Progress(path))
+        print(_text(failure), file=sys.stderr)
+        return failure.exit_code
+    control = Control()
+    control.listen(settings.control_fd)
+    leave(_run(settings, Progress(settings.progress), control))
+    raise AssertionError("unreachable")
+
+
+def _run(settings: Settings, progress: Progress, control: Control) -> int:
+    """The rank's life, every failure told. Returns the exit code."""
+    try:
+        return _train(settings, progress, control)
+    except TrainError as error:
+        failure = error
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        failure = TrainError("error", f"{type(error).__name__}: {first}", hint="see the log for where it happened")
+    _tell(failure, progress)
+    print(_text(failure), file=sys.stderr, flush=True)
+    return failure.exit_code
+
+
+def _train(settings: Settings, progress: Progress, control: Control) -> WorkerExit:
+    _prepare_environment(settings)
+    with progress.phase("import"):
+        reading = _start_reading(settings)
+        session = _import_session()
+    with progress.phase("data") as told:  # what the import did not hide
+        inputs = reading.result()
+        told["in_all"] = round(inputs.seconds, 4)
+    end = session.train(settings, inputs, progress, control)
+    assert isinstance(end, WorkerExit)
+    return end
+
+
+def _prepare_environment(settings: Settings) -> None:
+    """What must be set before NumPy and TensorFlow are loaded."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy computes nothing here that would need more
+    excluded = os.environ.get(_NO_PROXY) or os.environ.get("no_proxy") or ""
+    known = [host for host in excluded.split(",") if host]
+    os.environ[_NO_PROXY] = ",".join(dict.fromkeys([*known, *settings.hosts]))
+
+
+def _start_reading(settings: Settings) -> Future[Inputs]:
+    try:
+        from .inputs import in_background
+    except ImportError as error:
+        raise _no_tensorflow(error) from error
+    return in_background(settings.job.dataset, settings.job.dataset_path, settings.resume)
+
+
+def _import_session() -> Any:
+    try:
+        from . import session
+    except ImportError as error:
+        raise _no_tensorflow(error) from error
+    return session
+
+
+def _no_tensorflow(error: ImportError) -> TrainError:
+    return TrainError(
+        "environment",
+        f"TensorFlow, Keras or NumPy cannot be imported by {sys.executable}: {error}",
+        hint="install `tensorflow` and `keras` for that Python, or name another one in `python:`",
+    )
+
+
+def _tell(failure: TrainError, progress: Progress) -> None:
+    step = {} if failure.step is None else {"step": failure.step}
+    progress.write(records.FAILURE, reason=failure.reason, message=failure.message, hint=failure.hint, **step)
+
+
+def _text(failure: TrainError) -> str:
+    return failure.message + (f"\n  {failure.hint}" if failure.hint else "")

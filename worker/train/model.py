@@ -1,0 +1,61 @@
+"""The model and its optimizer. Every rank builds the same, under the strategy's scope or plain to be saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from .errors import TrainError
+from .settings import Job
+
+
+def build(job: Job, shape: tuple[int, ...], classes: int) -> keras.Model:
+    """The tutorial's CNN: images in [0, 1] → logits. Layers have names of their own, free of Keras's counters."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(shape, name="images"),
+            layers.Conv2D(32, 3, activation="relu", name="conv1"),
+            layers.MaxPooling2D(2, name="pool1"),
+            layers.Conv2D(64, 3, activation="relu", name="conv2"),
+            layers.MaxPooling2D(2, name="pool2"),
+            layers.Conv2D(64, 3, activation="relu", name="conv3"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(64, activation="relu", name="dense"),
+            layers.Dense(classes, name="logits"),
+        ],
+        name=job.model,
+    )
+
+
+def optimizer(job: Job) -> keras.optimizers.Optimizer:
+    """The optimizer, taught that the gradients it is given are sums over all replicas already.
+
+    Its own summation would come after its first assignments; ours comes before any (see `step`).
+    """
+    made = type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate)
+    if not hasattr(made, "_all_reduce_sum_gradients"):
+        raise TrainError(
+            "environment",
+            f"Keras {keras.__version__} sums gradients in a way that this trainer does not know",
+            hint="install a Keras release that the package's metadata allows",
+        )
+    made._all_reduce_sum_gradients = _as_they_are
+    return made
+
+
+def _as_they_are(grads_and_vars: Any) -> Any:
+    return grads_and_vars
+
+
+def compiled(job: Job, shape: tuple[int, ...], classes: int, weights: list[Any]) -> keras.Model:
+    """A plain model with these weights, free of the strategy, ready for `evaluate`, `fit` and `save`."""
+    model = build(job, shape, classes)
+    model.set_weights(weights)
+    model.compile(
+        optimizer=type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
