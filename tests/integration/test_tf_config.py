@@ -48,4 +48,3 @@ def test_tensorflow_reads_the_cluster_that_was_planned(monkeypatch: pytest.Monke
             assert resolver.cluster_spec().as_dict() == {"worker": ends}
             assert (resolver.task_type, resolver.task_id) == ("worker", rank.rank)
             assert resolver.cluster_spec().task_address("worker", rank.rank) == ends[rank.rank]
-            assert resolver.master() == f"grpc://{ends[rank.rank]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,3 +136,16 @@ def test_secrets_travel_by_name_only_and_cannot_be_the_launchers() -> None:
     assert rank(secrets=("WANDB_API_KEY",)).secrets == ("WANDB_API_KEY",)
     with pytest.raises(SpecError):
         rank(secrets=("TF_CONFIG",))
+
+
+def test_the_page_about_the_plan_lists_every_variable() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
+    for name, prose in names.PROSE.items():
+        assert f"| `{name}` | {prose}" in page
+    found = facts("a", interface="eth1", environment={"PYTHONPATH": "/p"})
+    given = plan(
+        spec(HostSpec("a", local=True), HostSpec("b", local=True), program=("python",)),
+        {"a": found, "b": facts("b")},
+        run="r",
+    )
+    assert [name for name in given.ranks[0].env if f"`{name}`" not in page] == []
