@@ -1,0 +1,209 @@
+"""Publishes checkpoints and output: verified, moved by rename, older ones pruned.
+
+A checkpoint may be large and its hashes take seconds, so the work is cut into slices that the agent's loop does between
+its other duties: no thread, and no heartbeat missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections import deque
+from typing import Any, Deque, Dict, Iterator, List, Optional
+
+from ..contract.layout import HostFolder, parse_checkpoint_name
+from .events import NotPublished, Publish, Published, RankEvent
+
+MANIFEST = "manifest.json"
+MOST_MANIFEST = 1 << 24
+SLICE_S = 0.02
+_PIECE = 1 << 21
+_DEEPEST = 64
+_DOOMED = ".pruned-"
+
+
+class NotWholeError(Exception):
+    """The folder is no whole checkpoint; the text says what is wrong with it."""
+
+
+class Publisher:
+    """A queue of checkpoints to publish, one after another."""
+
+    def __init__(self, place: HostFolder) -> None:
+        self._place = place
+        self._queue: Deque[Publish] = deque()
+        self._job: Optional[Iterator[None]] = None
+        self._answer: Optional[RankEvent] = None
+
+    @property
+    def busy(self) -> bool:
+        return self._job is not None or bool(self._queue)
+
+    def add(self, order: Publish) -> None:
+        self._queue.append(order)
+
+    def work(self) -> Optional[RankEvent]:
+        """One slice of work; the answer to an order once it is done."""
+        if self._job is None:
+            if not self._queue:
+                return None
+            self._job = self._publish(self._queue.popleft())
+        until = time.monotonic() + SLICE_S
+        try:
+            while time.monotonic() < until:
+                next(self._job)
+        except StopIteration:
+            self._job = None
+            answer, self._answer = self._answer, None
+            return answer
+        return None
+
+    def _publish(self, order: Publish) -> Iterator[None]:
+        source = os.path.join(self._place.rank_checkpoints(order.generation, order.rank), order.name)
+        target = os.path.join(self._place.checkpoints, order.name)
+        try:
+            if os.path.isdir(target):  # the other survivor's copy of the same step
+                _remove(source)
+                self._answer = NotPublished(order.rank, order.name, "")
+                return
+            yield from _verify(source, order.name)
+            os.makedirs(self._place.checkpoints, 0o700, exist_ok=True)
+            os.rename(source, target)
+            sync_folder(self._place.checkpoints)
+            sync_folder(os.path.dirname(source))
+        except (OSError, NotWholeError) as error:
+            self._answer = NotPublished(order.rank, order.name, str(error)[:1000])
+            return
+        pruned = self._prune(order.keep)
+        self._answer = Published(order.rank, order.name, order.epoch, order.why, pruned)
+
+    def _prune(self, keep: Optional[int]) -> List[str]:
+        """Remove all but the newest `keep`; what cannot be removed stays. The names that went."""
+        try:
+            found = {name: parse_checkpoint_name(name) for name in os.listdir(self._place.checkpoints)}
+        except OSError:
+            return []
+        for name in found:
+            if name.startswith(_DOOMED):  # an earlier agent was killed while removing it
+                _remove(os.path.join(self._place.checkpoints, name))
+        if keep is None:
+            return []
+        names = sorted((parsed, name) for name, parsed in found.items() if parsed is not None)
+        pruned = []
+        for _, name in names[:-keep]:
+            path = os.path.join(self._place.checkpoints, name)
+            doomed = os.path.join(self._place.checkpoints, _DOOMED + name)
+            try:
+                os.rename(path, doomed)  # so that nobody finds half of it under its name
+            except OSError:
+                continue
+            _remove(doomed)
+            pruned.append(name)
+        return pruned
+
+
+def sync_folder(path: str) -> None:
+    """Bring a folder's own entries to the disk. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def move_output(source: str, target: str, replace: bool) -> None:
+    """Move what is in folder `source` into folder `target`, folders merged; `replace` files that are there already.
+
+    Each file is moved by one rename, so a reader finds the old one or the new one. Raises OSError.
+    """
+    if not os.path.isdir(source) or not os.listdir(source):
+        return
+    os.makedirs(target, 0o700, exist_ok=True)
+    _merge(source, target, replace, 0)
+    sync_folder(target)
+
+
+def _merge(source: str, target: str, replace: bool, depth: int) -> None:
+    for name in os.listdir(source):
+        new, old = os.path.join(source, name), os.path.join(target, name)
+        if not os.path.lexists(old):
+            os.rename(new, old)
+        elif _is_folder(new) and _is_folder(old) and depth < _DEEPEST:
+            _merge(new, old, replace, depth + 1)
+        elif replace:
+            if _is_folder(old):
+                _remove(old)
+            os.rename(new, old)
+
+
+def _is_folder(path: str) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def _remove(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _verify(folder: str, name: str) -> Iterator[None]:
+    if not _is_folder(folder):
+        raise NotWholeError("it is not a folder")
+    manifest = _manifest(os.path.join(folder, MANIFEST))
+    if (manifest.get("generation"), manifest.get("step")) != parse_checkpoint_name(name):
+        raise NotWholeError("its manifest is of another generation or step")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not files:
+        raise NotWholeError("its manifest names no files")
+    for file, about in files.items():
+        if not file or "/" in file or "\0" in file or file in (".", "..") or not isinstance(about, dict):
+            raise NotWholeError(f"its manifest has a strange entry: {file!r:.100}")
+        yield from _check(os.path.join(folder, file), file, about)
+
+
+def _manifest(path: str) -> Dict[str, Any]:
+    descriptor = _open(path, MANIFEST)
+    with open(descriptor, "rb") as file:
+        data = file.read(MOST_MANIFEST + 1)
+    if len(data) > MOST_MANIFEST:
+        raise NotWholeError("its manifest is too large")
+    try:
+        manifest = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise NotWholeError("its manifest is not JSON") from error
+    if not isinstance(manifest, dict):
+        raise NotWholeError("its manifest is not an object")
+    return manifest
+
+
+def _check(path: str, name: str, about: Dict[str, Any]) -> Iterator[None]:
+    descriptor = _open(path, name)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size != about.get("bytes"):
+            raise NotWholeError(f"{name} has {size} bytes, and {about.get('bytes')!r:.40} were written")
+        digest = hashlib.sha256()
+        while True:
+            data = os.read(descriptor, _PIECE)
+            if not data:
+                break
+            digest.update(data)
+            yield
+    finally:
+        os.close(descriptor)
+    if digest.hexdigest() != about.get("sha256"):
+        raise NotWholeError(f"{name} does not have the hash that was written")
+
+
+def _open(path: str, name: str) -> int:
+    """A regular file, and no link to one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotWholeError(f"{name}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotWholeError(f"{name} is not a regular file")
+    return descriptor

@@ -1,0 +1,238 @@
+"""The relay: a host's end of every connection to an agent, between standard input and output and the agent's socket.
+
+It starts the agent if nobody listens and it was told to; after that it only moves bytes, and its end harms nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import stat
+import struct
+import sys
+import time
+from typing import List, Optional
+
+from ..contract import layout, wire
+
+MOST_BUFFERED = 1 << 18
+PIECE = 1 << 16
+START_S = 20.0
+MOST_STARTS = 3
+_LENGTH = struct.Struct(">I")
+_CREDENTIALS = struct.Struct("3i")
+
+
+class ReachError(Exception):
+    """No agent can be reached, for a reason that another try would not change."""
+
+
+def main(argv: List[str]) -> int:
+    """Serve one connection over standard input and output; returns when either end closes it."""
+    if argv:
+        print("usage: python WORKER_FOLDER relay    (speaks over standard input and output)", file=sys.stderr)
+        return 2
+    try:
+        _write_all(wire.MAGIC)
+        reach = _read_reach()
+        if reach is None:
+            return 0
+        agent, first = _reach(reach)
+    except (ReachError, wire.WireError) as error:
+        return _absent(str(error))
+    except OSError as error:
+        return _absent(f"{error.strerror}: {error.filename or ''}".rstrip(": "))
+    if agent is None:
+        return _absent("no agent of this run is alive here")
+    _pump(agent, first)
+    return 0
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end of a Unix socket."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[1])
+
+
+def _absent(why: str) -> int:
+    with contextlib.suppress(OSError):
+        _write_all(wire.encode({"type": wire.ABSENT, "why": why[:2000]}))
+    return 1
+
+
+def _write_all(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _read_exactly(count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = os.read(0, count - len(data))
+        if not piece:
+            return b""
+        data += piece
+    return data
+
+
+def _read_reach() -> Optional[wire.Message]:
+    """The first frame, and not a byte more: what follows is the agent's. None if the other side left."""
+    head = _read_exactly(_LENGTH.size)
+    if not head:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    if length > wire.MAX_FRAME:
+        raise wire.WireError(f"a frame of {length} bytes, and {wire.MAX_FRAME} are allowed")
+    body = _read_exactly(length)
+    if not body:
+        return None
+    (message,) = wire.Decoder().feed(head + body)
+    if message["type"] != wire.REACH:
+        raise wire.WireError("the first message must be reach")
+    for key, kinds in (("folder", str), ("host", str), ("run", str), ("start", bool), ("lease_s", (int, float))):
+        if not isinstance(message.get(key), kinds):
+            raise wire.WireError(f"reach has no proper {key}")
+    if not os.path.isabs(message["folder"]) or "\0" in message["folder"]:
+        raise wire.WireError("the folder must be an absolute path")
+    return message
+
+
+def _reach(reach: wire.Message) -> "tuple[Optional[socket.socket], bytes]":
+    """A connection to the agent and the first bytes that it said; nobody, if there is none and none may be started."""
+    if reach["start"]:
+        os.makedirs(reach["folder"], 0o700, exist_ok=True)
+    name = layout.agent_socket(reach["folder"])
+    deadline = time.monotonic() + START_S
+    starts = 0
+    pause = 0.002
+    while True:
+        agent = _connect(name)
+        if agent is not None:
+            # An agent that is just leaving may never have seen us: only its first word says that it is there.
+            first = _first_word(agent, deadline)
+            if first:
+                return agent, first
+            agent.close()
+        elif not reach["start"]:
+            return None, b""
+        elif starts == MOST_STARTS:
+            raise ReachError(f"the agent ended at once: see {layout.HostFolder(reach['folder']).agent_log}")
+        elif _start(name, reach):
+            starts += 1
+            continue
+        if time.monotonic() > deadline:
+            raise ReachError("an earlier agent of this run is ending, and has not ended")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+
+
+def _connect(name: str) -> Optional[socket.socket]:
+    agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        agent.connect(name)
+    except ConnectionRefusedError:
+        agent.close()
+        return None
+    if peer_uid(agent) != os.getuid():
+        agent.close()
+        raise ReachError(f"user {peer_uid(agent)} has taken the name of this run's agent")
+    return agent
+
+
+def _first_word(agent: socket.socket, deadline: float) -> bytes:
+    agent.settimeout(max(0.1, deadline - time.monotonic()))
+    try:
+        return agent.recv(PIECE)
+    except socket.timeout as error:
+        raise ReachError("the agent does not answer") from error
+    except OSError:
+        return b""
+
+
+def _start(name: str, reach: wire.Message) -> bool:
+    """Become the one who starts the agent: whoever binds the name. False if another one did, or an old one lingers."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(name)
+    except OSError:
+        listener.close()
+        return False
+    listener.listen(64)
+    # An agent without a journal would be of no use: say so here, where somebody listens.
+    journal = layout.HostFolder(reach["folder"]).journal
+    os.close(os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
+    from . import birth, warden  # not needed to reach an agent that is there
+
+    package = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    folder = os.path.realpath(reach["folder"])
+    born = birth.Birth(folder, reach["host"], reach["run"], float(reach["lease_s"]), package)
+    try:
+        birth.in_background(listener, born, warden.main)
+    finally:
+        listener.close()
+    return True
+
+
+def _pump(agent: socket.socket, first: bytes) -> None:
+    """Both ways until the agent has closed, or nobody reads us any more. Never holds more than 256 KiB each way."""
+    agent.setblocking(False)
+    to_agent, to_client = bytearray(), bytearray(first)
+    reading, closed = True, False  # from standard input; the agent's side
+    piece = _safe_piece()
+    while to_client or not closed:
+        poll = select.poll()
+        poll.register(1, select.POLLOUT if to_client else 0)  # its reader's end is told in any case
+        if not closed:
+            if reading and len(to_agent) < MOST_BUFFERED:
+                poll.register(0, select.POLLIN)
+            wanted = select.POLLIN if len(to_client) < MOST_BUFFERED else 0
+            poll.register(agent, wanted | (select.POLLOUT if to_agent else 0))
+        ready = dict(poll.poll())
+        if ready.get(1, 0) & ~select.POLLOUT:
+            return
+        try:
+            if 0 in ready:
+                data = os.read(0, PIECE)
+                to_agent += data
+                reading = bool(data)
+            if 1 in ready:
+                del to_client[: os.write(1, to_client[:piece])]
+            if agent.fileno() in ready:
+                closed = _exchange(agent, to_agent, to_client)
+            if not reading and not to_agent and not closed:
+                agent.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+
+def _exchange(agent: socket.socket, to_agent: bytearray, to_client: bytearray) -> bool:
+    """Move what can be moved without waiting; True once the agent has closed."""
+    try:
+        if to_agent:
+            del to_agent[: agent.send(to_agent)]
+    except BlockingIOError:
+        pass
+    except OSError:
+        to_agent.clear()  # it has closed; what it said before can still be read
+    if len(to_client) >= MOST_BUFFERED:
+        time.sleep(0.01)  # it has closed, or is writable only: do not spin while the client does not read
+        return False
+    try:
+        data = agent.recv(PIECE)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    to_client += data
+    return not data
+
+
+def _safe_piece() -> int:
+    """How much a write to standard output takes at once without waiting, once poll has said that it is writable.
+
+    The descriptor may be shared with other processes, so it must not be made non-blocking. A pipe that is writable has
+    room for PIPE_BUF bytes; so has a socket.
+    """
+    return PIECE if stat.S_ISREG(os.fstat(1).st_mode) else select.PIPE_BUF

@@ -1,0 +1,209 @@
+"""The agent's body: a loop around the core that turns what happens into events and carries out instructions.
+
+One thread, one selector. Nothing that it does in a turn takes long, whatever workers and clients do. Signals to workers
+go before everything else that the core asks for, since only they must not wait for a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List
+
+from ..contract import layout, names
+from . import events, processes
+from .birth import Birth
+from .clients import Clients
+from .core import Core, Identity
+from .events import Event, Instruction
+from .journal import Follower, Journal
+from .publish import Publisher, move_output
+from .workers import Workers
+
+MARKED_S = 2.0
+
+
+def boottime() -> float:
+    """Seconds since boot, a suspended machine's included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Shell:
+    """One agent. `run` returns when nothing of the run is left to mind."""
+
+    def __init__(self, listener: socket.socket, birth: Birth, warden: int) -> None:
+        processes.name_this_process("launcher-agent")
+        processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+        self._place = birth.place
+        self._happened: Deque[Event] = deque()
+        self._left = False
+        self._disk_was_full = False
+        self._warden = warden
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(warden, selectors.EVENT_READ, self._warden_died)
+        self._catch_signals()
+        self._journal = Journal(self._place.journal)
+        past = self._journal.past
+        if past.unended:  # an agent was killed: its warden's work was done, unless that was killed too
+            processes.end_marked(f"{names.MARK}={layout.mark(birth.folder)}".encode(), MARKED_S)
+        self._core = Core(_identity(birth), past, birth.lease_s, boottime())
+        self._workers = Workers(self._place, layout.mark(birth.folder), self._selector, self._happened.append)
+        self._publisher = Publisher(self._place)
+        self._clients = Clients(
+            self._selector,
+            listener,
+            received=lambda client, message: self._happened.append(events.Received(client, message)),
+            connected=lambda client: self._happened.append(events.Connected(client)),
+            disconnected=lambda client: self._happened.append(events.Disconnected(client)),
+        )
+
+    def run(self) -> int:
+        """Mind the run until it is over; the exit code."""
+        self._carry_out(self._core.tick(boottime()))
+        while not self._left:
+            self._turn(self._selector.select(self._timeout()))
+        self._journal.sync()
+        self._clients.close()
+        return 0
+
+    def _turn(self, ready: List[Any]) -> None:
+        # Time first: after a suspend the lease is over before any message that arrived late is read.
+        self._carry_out(self._core.tick(boottime()))
+        for key, mask in ready:
+            key.data(mask)
+            self._settle()
+        self._workers.look(boottime())
+        self._settle()
+        answer = self._publisher.work()
+        if answer is not None:
+            self._happened.append(answer)
+        self._settle()
+        self._journal.sync()
+        self._tell_of_full_disk()
+        self._clients.pump()
+        self._settle()
+
+    def _timeout(self) -> float:
+        if self._publisher.busy or self._clients.behind or self._happened:
+            return 0.0
+        return min(self._core.wait(), self._workers.wait(boottime()))
+
+    def _settle(self) -> None:
+        while self._happened and not self._left:
+            self._carry_out(self._core.on(self._happened.popleft(), boottime()))
+
+    def _carry_out(self, instructions: List[Instruction]) -> None:
+        for instruction in sorted(instructions, key=lambda i: not isinstance(i, (events.Kill, events.Ask))):
+            self._HOW[type(instruction)](self, instruction)
+
+    def _tell_of_full_disk(self) -> None:
+        problem = self._journal.problem
+        if problem is not None and not self._disk_was_full:
+            self._happened.append(events.DiskFull(f"{problem.strerror}: the agent's journal"))
+        self._disk_was_full = problem is not None
+        self._settle()
+
+    # What happens outside of workers and connections.
+
+    def _catch_signals(self) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the loop
+        signal.signal(signal.SIGTERM, lambda *_: self._happened.append(events.Bereft("the agent was sent SIGTERM")))
+
+        def drain(_: int) -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(reader, 4096)
+
+        self._selector.register(reader, selectors.EVENT_READ, drain)
+
+    def _warden_died(self, _: int) -> None:
+        self._selector.unregister(self._warden)
+        self._happened.append(events.Bereft("the agent's warden died"))
+
+    # How instructions are carried out.
+
+    def _send(self, do: events.Send) -> None:
+        self._clients.send(do.client, do.message)
+
+    def _follow(self, do: events.Follow) -> None:
+        self._clients.follow(do.client, Follower(self._journal, do.since, self._core.seq))
+
+    def _write(self, do: events.Write) -> None:
+        self._journal.append(do.record)
+
+    def _spawn(self, do: events.Spawn) -> None:
+        self._workers.spawn(do.order, do.generation)
+
+    def _ask(self, do: events.Ask) -> None:
+        self._workers.ask(do.rank)
+
+    def _kill(self, do: events.Kill) -> None:
+        self._workers.kill(do.rank, signal.Signals[do.signal])
+
+    def _sweep(self, _: events.Sweep) -> None:
+        self._workers.sweep(boottime())
+
+    def _publish(self, do: events.Publish) -> None:
+        self._publisher.add(do)
+
+    def _move_output(self, do: events.MoveOutput) -> None:
+        problem = ""
+        try:
+            move_output(self._place.rank_output(do.generation, do.rank), self._place.output, do.replace)
+        except OSError as error:
+            problem = str(error)
+        self._happened.append(events.OutputMoved(do.rank, problem))
+
+    def _leave(self, _: events.Leave) -> None:
+        self._left = True
+
+    _HOW: Dict[type, Callable[["Shell", Any], None]] = {  # noqa: RUF012
+        events.Send: _send,
+        events.Follow: _follow,
+        events.Write: _write,
+        events.Spawn: _spawn,
+        events.Ask: _ask,
+        events.Kill: _kill,
+        events.Sweep: _sweep,
+        events.Publish: _publish,
+        events.MoveOutput: _move_output,
+        events.Leave: _leave,
+    }
+
+
+def _identity(birth: Birth) -> Identity:
+    pid, warden = os.getpid(), os.getppid()
+    process = processes.look_up(pid)
+    more = {
+        "warden_pid": warden,
+        "start_time": process.start_time if process else 0,
+        "machine_id": _first_line("/etc/machine-id"),
+        "python": sys.version.split()[0],
+    }
+    return Identity(
+        host=birth.host,
+        run=birth.run,
+        pid=pid,
+        boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
+        code=birth.code,
+        token=secrets.token_hex(8),
+        more=more,
+    )
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""

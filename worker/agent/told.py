@@ -1,0 +1,42 @@
+"""What may be taken over from a progress file: its writer may be any program, so its content is bounded here. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from ..contract.records import Record
+
+MOST_FIELDS = 48
+MOST_TEXT = 2000
+_OURS = ("t", "type", "seq", "generation", "rank")
+
+
+def fields_of(record: Record) -> Dict[str, Any]:
+    """The record's plain fields: numbers, short texts, true, false and null; those that the agent sets are left out."""
+    taken: Dict[str, Any] = {}
+    for key, value in record.items():
+        if len(taken) == MOST_FIELDS:
+            break
+        if key not in _OURS and len(key) <= 64 and _plain(value):
+            taken[key] = value[:MOST_TEXT] if isinstance(value, str) else value
+    return taken
+
+
+def number(value: Any) -> Optional[int]:
+    """A whole number from 0 on that 63 bits can hold, or None."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
+        return value
+    return None
+
+
+def file_name(value: Any) -> str:
+    """A plain file name, or nothing."""
+    if isinstance(value, str) and 0 < len(value) <= 200 and "/" not in value and "\0" not in value:
+        return "" if value in (".", "..") else value
+    return ""
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return value is None or isinstance(value, (str, float))
