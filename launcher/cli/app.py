@@ -23,6 +23,12 @@ app = typer.Typer(
 
 def register() -> None:
     """Add every verb. The modules of the verbs import what is heavy inside their functions."""
+    from launcher.cli import list_, logs, report, status
+
+    app.command("list")(list_.list_runs)
+    app.command("status")(status.status)
+    app.command("logs")(logs.logs)
+    app.command("report")(report.report)
 
 
 def run(arguments: Sequence[str]) -> int:
