@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 from launcher.cli.app import run as launcher
 from tests.fake_run import FakeRun, append
 from worker.contract import records
+from worker.contract.layout import agent_socket, coordinator_socket
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,6 +107,66 @@ def test_logs_of_an_ended_run_with_follow_end(runs: Path, capsys: pytest.Capture
     run.trained()
     assert launcher(["logs", "-f"]) == 0
     assert capsys.readouterr().out == "[r0 here] hello\n"
+
+
+@pytest.fixture
+def alive(runs: Path) -> Iterator[FakeRun]:
+    """A run whose coordinator and agent are this very process."""
+    run = FakeRun(runs, "a-1").created(pid=os.getpid()).started().first_step()
+    with ExitStack() as stack:
+        for address in (coordinator_socket(str(run.folder.path)), agent_socket(run.host(0).root)):
+            server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            server.bind(address)
+            server.listen(100)
+        yield run
+
+
+@pytest.fixture
+def followed(alive: FakeRun) -> Iterator[subprocess.Popen[str]]:
+    """`logs -f` of that run, which has shown its first line."""
+    alive.log(0, b"hello\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launcher", "logs", "-f"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "[r0 here] hello\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_logs_with_follow_go_through_generations_to_the_end(alive: FakeRun, followed: subprocess.Popen[str]) -> None:
+    alive.ended(1, "failed", exit_code=1)
+    alive.ended(0, "rescued", exit_code=81)
+    alive.started(resumes="g1-s94").first_step()
+    alive.log(1, b"again\nunfinished")
+    assert followed.stdout is not None
+    assert followed.stdout.readline() == "[r1 here g2] again\n"
+    alive.trained()
+    out, _ = followed.communicate(timeout=20)
+    assert (out, followed.returncode) == ("[r1 here g2] unfinished\n", 0)
+
+
+def test_ctrl_c_leaves_logs_with_follow_without_a_word(alive: FakeRun, followed: subprocess.Popen[str]) -> None:
+    before = alive.folder.journal.read_bytes()
+    followed.send_signal(signal.SIGINT)
+    out, _ = followed.communicate(timeout=20)
+    assert (out, followed.returncode) == ("", 0)
+    assert alive.folder.journal.read_bytes() == before
+
+
+def test_status_of_a_living_run_shows_its_coordinator(alive: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launcher(["status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["state"], status["coordinator_pid"]) == ("training", os.getpid())
+    assert status["agents"] == [{"host": "here", "pid": os.getpid()}]
+    assert [rank["pid"] for rank in status["ranks"]] == [5000, 5001]
 
 
 def test_logs_into_a_pipe_that_closes_are_no_error(runs: Path) -> None:
