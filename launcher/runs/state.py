@@ -45,7 +45,7 @@ def fold(
         state=said.state,
         reason=said.reason,
         started_at=told.started_at,
-        ended_at=_ended_at(told, host_events) if ended else None,
+        ended_at=_ended_at(told, host_events, progress) if ended else None,
         coordinator_pid=alive.coordinator or (told.pid if alive.coordinator == 0 else None),
         by_agents=by_agents,
         term=told.term,
@@ -148,13 +148,10 @@ def _exit_code(told: RunTold, said: Verdict) -> int:
     return code if code is not None else int(EXIT_CODE_OF[said.state])
 
 
-def _ended_at(told: RunTold, host_events: HostEvents) -> float | None:
+def _ended_at(told: RunTold, host_events: HostEvents, progress: Mapping[int, Progress]) -> float | None:
     if told.end is not None:
         return number(told.end, "t")
-    ends = [
-        number(record, "t")
-        for events in host_events.values()
-        for record in events
-        if record["type"] in (records.RANK_ENDED, records.AGENT_LEFT)
-    ]
-    return max((t for t in ends if t is not None), default=None)
+    # Nobody told the end: the last that was heard of the run is the best that can be said.
+    heard = [number(record, "t") for events in host_events.values() for record in events]
+    heard += [number(p.step, "t") for p in progress.values() if p.step]
+    return max((t for t in heard if t is not None), default=told.heard_at)

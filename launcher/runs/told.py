@@ -29,6 +29,7 @@ class RunTold:
     generations: dict[int, GenerationView] = field(default_factory=dict)
     cause: Cause | None = None
     end: Record | None = None
+    heard_at: float | None = None  # the time of the last record
 
     @property
     def generation(self) -> GenerationView | None:
@@ -39,6 +40,7 @@ def told_by_coordinator(events: Sequence[Record]) -> RunTold:
     """Fold the coordinator's journal."""
     told = RunTold()
     for record in events:
+        told.heard_at = number(record, "t")
         take = _TAKE.get(record["type"])
         if take:
             take(told, record)

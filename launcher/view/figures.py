@@ -8,6 +8,7 @@ from launcher.runs.model import EpochView
 from worker.contract.states import RunState
 
 NONE = "–"
+PREFIX_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 COLOURS = {
     RunState.TRAINED: "green",
     RunState.TRAINING: "cyan",

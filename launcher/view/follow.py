@@ -12,7 +12,7 @@ from launcher.runs.folder import RunFolder
 from launcher.runs.model import RunView
 from launcher.runs.read import Probe, RunReader
 from launcher.view.lines import LogLine, LogReader
-from launcher.view.notes import notes
+from launcher.view.notes import notes, state_line
 
 POLL_S = 0.2
 
@@ -102,7 +102,7 @@ class Follower:
 
     def _news(self, view: RunView) -> Iterable[str]:
         if self._known is None and self._from_now:
-            return [str(view.state) + (f": {view.reason}" if view.reason else "")]
+            return [state_line(view)]
         return notes(self._known, view)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from launcher.runs.folder import RunFolder
@@ -126,6 +126,23 @@ class LogReader:
                     log.skip_to_last(self._last or 0)
 
 
-def prefix(rank: int, host: str) -> str:
-    """What stands before a worker's lines: `[r0 here]`."""
-    return f"[r{rank} {host}]"
+def prefix(line: LogLine) -> str:
+    """What stands before a worker's line: `[r0 here]`; `[r0 here g2]` from the second generation on."""
+    return f"[r{line.rank} {line.host}{f' g{line.generation}' if line.generation > 1 else ''}]"
+
+
+def print_lines(
+    folder: RunFolder,
+    view: RunView,
+    show: Callable[[Sequence[LogLine]], None],
+    *,
+    rank: int | None = None,
+    verbose: bool = False,
+) -> None:
+    """Show every line that there is now, rank after rank, and stop."""
+    for generation in view.generations:
+        for number, host in generation.ranks:
+            if rank in (None, number):
+                log = _RankLog(folder, generation.generation, number, host, verbose=verbose, most_behind=None)
+                while not log.over:
+                    show(list(log.read(started=False, ended=True)))

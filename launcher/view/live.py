@@ -17,15 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.runs.model import RankView, RunView
-from launcher.view.figures import COLOURS, NONE, real, seconds, whole
+from launcher.view.figures import COLOURS, NONE, PREFIX_COLOURS, real, seconds, whole
 from launcher.view.lines import LogLine, prefix
 from launcher.view.pace import Pace
 from launcher.view.text import neutral
 from worker.contract.states import RankState
 
 REFRESH_S = 0.45  # between two drawings; what workers print is drawn at once
-_AROUND = 8  # rows of a screen that the table may not have
-_PREFIXES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 _RANK_COLOURS = {
     RankState.TRAINING: "cyan",
     RankState.FINISHED: "green",
@@ -96,7 +94,11 @@ class LiveScreen:
 
 def screen(view: RunView, console: Console, left: float | None, hint: str = "") -> RenderableType:
     """The lower part of the screen: name and state, the ranks, the bar."""
-    parts: list[RenderableType] = [Text(), _header(view), _ranks(view, max(3, console.height - _AROUND))]
+    most = max(3, console.height // 2)
+    parts: list[RenderableType] = [Text(), _header(view), _ranks(view.ranks[:most], view.epochs_planned)]
+    if hidden := view.ranks[most:]:
+        counts = ", ".join(f"{n} {state}" for state, n in Counter(str(rank.state) for rank in hidden).items())
+        parts.append(Text(f"… and {len(hidden)} more: {counts}", style="dim", no_wrap=True, overflow="ellipsis"))
     step, steps = _done(view)
     if step is not None and steps:
         parts.append(_bar(step, steps, left, console.width))
@@ -106,8 +108,8 @@ def screen(view: RunView, console: Console, left: float | None, hint: str = "") 
 
 
 def _line(line: LogLine) -> Text:
-    colour = _PREFIXES[line.rank % len(_PREFIXES)]
-    return Text.assemble((prefix(line.rank, line.host), colour), " ", line.text)
+    colour = PREFIX_COLOURS[line.rank % len(PREFIX_COLOURS)]
+    return Text.assemble((prefix(line), colour), " ", line.text)
 
 
 def _header(view: RunView) -> Text:
@@ -125,25 +127,22 @@ def _header(view: RunView) -> Text:
     return text
 
 
-def _ranks(view: RunView, most: int) -> Table:
+def _ranks(ranks: Sequence[RankView], epochs: int | None) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("rank", "host", "state"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for name in ("epoch", "step", "images/s", "loss"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for rank in view.ranks[:most]:
-        table.add_row(*_row(rank, view))
-    hidden = view.ranks[most:]
-    if hidden:
-        counts = ", ".join(f"{n} {state}" for state, n in Counter(str(rank.state) for rank in hidden).items())
-        table.add_row("…", f"{len(hidden)} more: {counts}", style="dim")
+    # Widths that do not follow every value: a table whose columns jump cannot be read.
+    for name, width in (("rank", 4), ("host", 4), ("state", 9)):
+        table.add_column(name, min_width=width, no_wrap=True, overflow="ellipsis")
+    for name, width in (("epoch", 6), ("step", 9), ("images/s", 9), ("loss", 7)):
+        table.add_column(name, min_width=width, justify="right", no_wrap=True)
+    for rank in ranks:
+        table.add_row(*_row(rank, epochs))
     return table
 
 
-def _row(rank: RankView, view: RunView) -> tuple[RenderableType, ...]:
-    of = f"/{view.epochs_planned}" if view.epochs_planned else ""
+def _row(rank: RankView, epochs: int | None) -> tuple[RenderableType, ...]:
+    of = f"/{epochs}" if epochs else ""
     return (
-        Text(f"r{rank.rank}", style=Style(color=_PREFIXES[rank.rank % len(_PREFIXES)])),
+        Text(f"r{rank.rank}", style=Style(color=PREFIX_COLOURS[rank.rank % len(PREFIX_COLOURS)])),
         Text(neutral(rank.host, 40)),
         Text(str(rank.state), style=_RANK_COLOURS.get(rank.state, "")),
         Text(f"{rank.epoch}{of}" if rank.epoch is not None else NONE),
@@ -155,7 +154,7 @@ def _row(rank: RankView, view: RunView) -> tuple[RenderableType, ...]:
 
 def _done(view: RunView) -> tuple[int | None, int | None]:
     """The step that all ranks have done, and how many there are; None where nobody has told yet."""
-    told = [(rank.step, rank.steps) for rank in view.ranks if rank.step is not None and rank.steps]
+    told = [(rank.step, rank.steps) for rank in view.ranks if rank.step is not None and (rank.steps or 0) > 0]
     return min(told, default=(None, None), key=lambda pair: pair[0] or 0)
 
 
@@ -163,7 +162,13 @@ def _bar(step: int, steps: int, left: float | None, width: int) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     rest = "" if left is None else f"{seconds(left)} left" if step < steps else ""
     grid.add_row(
-        ProgressBar(total=steps, completed=min(step, steps), width=max(10, min(50, width - 50))),
+        ProgressBar(
+            total=steps,
+            completed=min(step, steps),
+            width=max(10, min(50, width - 50)),
+            complete_style="cyan",
+            finished_style="green",
+        ),
         Text(f"{100 * min(step, steps) // steps} %", no_wrap=True),
         Text(f"{step:,}/{steps:,} steps", no_wrap=True),
         Text(rest, no_wrap=True),

@@ -17,20 +17,16 @@ def notes(before: RunView | None, after: RunView) -> Iterator[str]:
     """One line for each thing that is new in `after`."""
     if before is after:
         return
-    if before is None or (before.state, before.reason, before.by_agents) != (
-        after.state,
-        after.reason,
-        after.by_agents,
-    ):
-        yield from _state(before, after)
     yield from _generations(before, after)
-    yield from _ranks(before, after)
     yield from _epochs(before, after)
+    yield from _ranks(before, after)
+    if before is None or (before.state, before.reason) != (after.state, after.reason):
+        yield state_line(after)
 
 
-def _state(before: RunView | None, after: RunView) -> Iterator[str]:
-    if before is None or before.state != after.state or after.reason:
-        yield f"{after.state}{f': {after.reason}' if after.reason else ''}"
+def state_line(view: RunView) -> str:
+    """A run's state and its reason."""
+    return f"{view.state}: {view.reason}" if view.reason else str(view.state)
 
 
 def _generations(before: RunView | None, after: RunView) -> Iterator[str]:

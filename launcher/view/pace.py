@@ -9,7 +9,7 @@ _FEWEST_S = 1.0
 
 
 class Pace:
-    """Takes (time, step) as they are seen. Validation between epochs counts as it comes, so the rest is told honestly."""
+    """Takes (time, step) as they are seen. Validation between epochs counts as the time that it takes."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()

@@ -1,0 +1,97 @@
+"""What `--json` prints: the keys are a promise to scripts. More may be added, none is renamed or taken away."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from launcher.runs.model import EpochView, RunView
+
+Json = dict[str, Any]
+EPOCH_KEYS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "images_per_second")
+
+
+def listed(view: RunView) -> Json:
+    """An item of `list --json`."""
+    return {
+        "run": view.run,
+        "path": view.path,
+        "state": str(view.state),
+        "started_at": moment(view.started_at),
+        "ended_at": moment(view.ended_at),
+    }
+
+
+def status(view: RunView) -> Json:
+    """`status --json`. A pid is that of a living process, or null."""
+    return {
+        **listed(view),
+        "reason": view.reason,
+        "exit_code": view.exit_code,
+        "coordinator_pid": view.coordinator_pid,
+        "term": view.term,
+        "generation": view.generation,
+        "agents": [{"host": host, "pid": pid} for host, pid in view.agents.items()],
+        "ranks": [
+            {
+                "rank": rank.rank,
+                "host": rank.host,
+                "pid": rank.pid,
+                "state": str(rank.state),
+                "epoch": rank.epoch,
+                "step": rank.step,
+                "steps": rank.steps,
+                "loss": rank.loss,
+                "images_per_second": rank.images_per_second,
+                "exit_code": rank.exit_code,
+                "signal": rank.signal,
+                "log": rank.log,
+            }
+            for rank in view.ranks
+        ],
+        "checkpoints": [asdict(checkpoint) for checkpoint in view.checkpoints],
+        "cause": asdict(view.cause) if view.cause else None,
+    }
+
+
+def report(view: RunView) -> Json:
+    """`report --json`, and metrics.json. `generations` is how many there were; `starts` tells of each."""
+    return {
+        **listed(view),
+        "reason": view.reason,
+        "exit_code": view.exit_code,
+        "workers": view.workers,
+        "generations": len(view.generations),
+        "starts": [
+            {
+                "generation": generation.generation,
+                "started_at": moment(generation.started_at),
+                "resumes": generation.resumes or None,
+                "workers": len(generation.ranks),
+            }
+            for generation in view.generations
+        ],
+        "epochs": [epoch(item) for item in view.epochs],
+        "test_loss": view.test_loss,
+        "test_accuracy": view.test_accuracy,
+        "time_to_first_step_s": view.time_to_first_step_s,
+        "phases": [{"rank": rank.rank, **dict(rank.phases)} for rank in view.ranks],
+        "model": view.model,
+        "cause": asdict(view.cause) if view.cause else None,
+    }
+
+
+def epoch(item: EpochView) -> Json:
+    """One epoch of a report, and a row of metrics.csv."""
+    return {key: getattr(item, key) for key in EPOCH_KEYS}
+
+
+def moment(at: float | None) -> str | None:
+    """A point in time as ISO 8601 in UTC: `2026-01-02T03:04:05.000Z`."""
+    try:
+        if at is None:
+            return None
+        return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return None
