@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -26,7 +26,7 @@ def register() -> None:
     from launcher.cli.attach import attach
     from launcher.cli.down import down
     from launcher.cli.init import init
-    from launcher.cli.list_ import list_
+    from launcher.cli.list_ import list_runs
     from launcher.cli.logs import logs
     from launcher.cli.plan import plan
     from launcher.cli.ps import ps
@@ -36,11 +36,22 @@ def register() -> None:
     from launcher.cli.status import status
     from launcher.cli.up import up
 
-    for verb in (init, schema, plan, up, resume, attach):
-        app.command()(verb)
-    app.command("list")(list_)
-    for verb in (status, logs, down, report, ps):
-        app.command()(verb)
+    verbs: dict[str, Callable[..., object]] = {
+        "init": init,
+        "schema": schema,
+        "plan": plan,
+        "up": up,
+        "resume": resume,
+        "attach": attach,
+        "list": list_runs,
+        "status": status,
+        "logs": logs,
+        "down": down,
+        "report": report,
+        "ps": ps,
+    }
+    for name, verb in verbs.items():
+        app.command(name)(verb)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -37,6 +37,6 @@ def draw_report(run: RunFolder) -> None:
     from launcher.view.report import write_report
 
     try:
-        write_report(read_run(run), run)
+        write_report(run, read_run(run))
     except (LauncherError, OSError) as error:
         print(f"the report could not be written: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from launcher.runs.folder import RunFolder
@@ -39,7 +40,7 @@ def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
     (`attach`) they only leave the view. A hang-up always detaches.
     """
     from launcher.runs.read import read_run
-    from launcher.view.ending import show_ending
+    from launcher.view.ending import print_ending
     from launcher.view.follow import Follower, screen_for
 
     hint = "Ctrl-C stops the run" if owns else "Ctrl-C leaves the view"
@@ -56,7 +57,7 @@ def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
             return int(ExitCode.TRAINED)
         _await_report(run)
     view = read_run(run)
-    show_ending(view, sys.stdout)
+    print_ending(view, sys.stdout, report=_report_files(run))
     return int(EXIT_CODE_OF[view.state]) if view.state in RUN_ENDED else int(ExitCode.FAILED)
 
 
@@ -99,6 +100,11 @@ def _await_report(run: RunFolder) -> None:
     deadline = time.monotonic() + REPORT_S
     while coordinator_pid(run) is not None and time.monotonic() < deadline:
         time.sleep(0.03)
+
+
+def _report_files(run: RunFolder) -> list[Path]:
+    names = ("loss.png", "accuracy.png", "metrics.csv", "metrics.json")
+    return [run.report / name for name in names if (run.report / name).exists()]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ def ps(
     from pathlib import Path
 
     from launcher.runs import listing, processes
-    from launcher.view.table import table
+    from launcher.view.tables import print_rows
 
     known = {
         processes.socket_name(str(r.folder.path)): r.folder.name
@@ -53,7 +54,7 @@ def ps(
         )
         for process in living
     ]
-    typer.echo(table(("pid", "what", "run", "host", "rank", "command"), rows_text))
+    print_rows(("pid", "what", "run", "host", "rank", "command"), rows_text, sys.stdout)
     if left and not kill:
         typer.echo(f"\n{len(left)} left over. Kill them with: launcher ps --kill")
     return int(ExitCode.TRAINED)

@@ -38,11 +38,19 @@ class RankEnd:
         return str(self.failure.get("reason", ""))
 
     @property
+    def message(self) -> str:
+        return str(self.failure.get("message", ""))
+
+    @property
     def how(self) -> str:
-        """`was killed by SIGKILL`, `ended with exit code 3`."""
-        if self.signal:
-            return f"was killed by {self.signal}"
-        return f"ended with exit code {self.exit_code}"
+        """`SIGKILL`, `exit code 3`."""
+        return self.signal or f"exit code {self.exit_code}"
+
+    @property
+    def told(self) -> str:
+        """`rank 1 on b was killed by SIGKILL`, `rank 0 on a ended with exit code 3`."""
+        verb = "was killed by" if self.signal else "ended with"
+        return f"rank {self.rank} on {self.host} {verb} {self.how}"
 
 
 def rank_end(host: str, record: Mapping[str, Any], failure: Mapping[str, Any] | None) -> RankEnd:
@@ -77,13 +85,10 @@ def root_cause(ends: Sequence[RankEnd]) -> RankEnd | None:
 
 def explain(end: RankEnd) -> tuple[str, str]:
     """(what happened, what to do next) for the root cause."""
-    where = f"rank {end.rank} on {end.host}"
     if end.state == RankState.RESCUED:
         return (
-            f"{where} lost its peers although no worker is known to have died",
-            "look at the network between the hosts, then `launcher resume`",
+            f"rank {end.rank} on {end.host} lost its peers although no worker is known to have died",
+            "look at the network between the hosts",
         )
-    message = str(end.failure.get("message", ""))
     hint = str(end.failure.get("hint", "")) or HINTS.get(end.signal or "", "")
-    text = f"{where} {end.how}" + (f": {message}" if message else "")
-    return text, hint
+    return end.told + (f": {end.message}" if end.message else ""), hint

@@ -176,8 +176,7 @@ class Machine:
             return []
         # The host's own agent has begun to end its other ranks; the other hosts cannot know.
         self._reacted = True
-        reason = f"rank {end.rank} on {end.host} {end.how}"
-        return self._stop_hosts("failed", reason, without=host)
+        return self._stop_hosts("failed", end.told, without=host)
 
     def _gone(self, host: str, why: str) -> list[Instruction]:
         if host in self._over:
@@ -242,7 +241,7 @@ class Machine:
             "generation": self.plan.generation,
             "how": cause.how,
             "reason": cause.reason,
-            "message": text,
+            "message": cause.message,
             "hint": hint,
         }
         return self._end(RunState.NOT_FIT if unfit else RunState.FAILED, text, fields)

@@ -79,6 +79,14 @@ def print_epochs(view: RunView, out: TextIO) -> None:
     console(out).print(table)
 
 
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
+    """Rows of text under their columns' names."""
+    table = _table(columns)
+    for row in rows:
+        table.add_row(*(neutral(cell) for cell in row))
+    console(out).print(table)
+
+
 def _table(columns: Sequence[str], right: int = 0) -> Table:
     from rich.table import Table
 
