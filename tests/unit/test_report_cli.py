@@ -164,7 +164,8 @@ def test_ctrl_c_leaves_logs_with_follow_without_a_word(alive: FakeRun, followed:
 def test_status_of_a_living_run_shows_its_coordinator(alive: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert launcher(["status", "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert (status["state"], status["coordinator_pid"]) == ("training", os.getpid())
+    assert (status["run"], status["state"]) == (alive.folder.name, "training")
+    assert status["coordinator_pid"] == os.getpid()
     assert status["agents"] == [{"host": "here", "pid": os.getpid()}]
     assert [rank["pid"] for rank in status["ranks"]] == [5000, 5001]
 
