@@ -33,6 +33,7 @@ class FakeRun:
         self.steps_per_epoch = steps_per_epoch
         self.now = T0
         self.generation = 0
+        self.agent_process = {"pid": 4500, "warden_pid": 4499, "start_time": 1}
         self._seq: dict[str, int] = {}
 
     # what everybody uses
@@ -98,7 +99,7 @@ class FakeRun:
         )
         self.state("starting")
         for host in self.hosts:
-            self.agent(host, records.AGENT_STARTED, pid=4500, warden_pid=4499, start_time=1, host=host, run="")
+            self.agent(host, records.AGENT_STARTED, host=host, run=self.folder.name, **self.agent_process)
         for rank in range(self.workers):
             self.of_rank(rank, records.RANK_STARTED, pid=pid + rank, start_time=start_time)
             self.log(rank, b"")
@@ -187,16 +188,16 @@ def append(path: str, data: bytes) -> None:
         file.write(data)
 
 
-def nobody(folder: RunFolder, host_events: Any) -> Alive:  # noqa: ARG001
+def nobody(folder: RunFolder, run_events: Any, host_events: Any) -> Alive:  # noqa: ARG001
     """A probe that finds no process alive: everything that was on this machine is gone."""
     return Alive(coordinator=None, agents=dict.fromkeys(host_events))
 
 
-def everybody(folder: RunFolder, host_events: Any) -> Alive:  # noqa: ARG001
+def everybody(folder: RunFolder, run_events: Any, host_events: Any) -> Alive:  # noqa: ARG001
     """A probe that finds coordinator and agents alive."""
     return Alive(coordinator=4000, agents=dict.fromkeys(host_events, 4500), process=lambda *_: True)
 
 
-def only_agents(folder: RunFolder, host_events: Any) -> Alive:  # noqa: ARG001
+def only_agents(folder: RunFolder, run_events: Any, host_events: Any) -> Alive:  # noqa: ARG001
     """A probe of a run whose coordinator is gone and whose agents go on."""
     return Alive(coordinator=None, agents=dict.fromkeys(host_events, 4500), process=lambda *_: True)

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.runs.fields import text
+from launcher.runs.fields import integer, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Alive
 from worker.contract import records
@@ -20,14 +20,28 @@ _CREDENTIALS = struct.Struct("3i")
 _START_TIME = 22  # of /proc/PID/stat, counted from 1
 
 
-def coordinator_pid(folder: RunFolder) -> int | None:
-    """The pid of the run's coordinator on this machine, or None."""
-    return listener(coordinator_socket(str(folder.path)))
+def coordinator_pid(folder: RunFolder, run_events: Sequence[Record]) -> int | None:
+    """The pid of the run's coordinator on this machine, 0 if it is there but frozen or too busy; None if it is gone."""
+    peer = listener(coordinator_socket(str(folder.path)))
+    told = _newest(run_events, records.COORDINATOR_STARTED)
+    if peer is None:
+        return None
+    if _process_of(told):
+        return integer(told, "pid")
+    return peer if peer == 0 or Path(f"/proc/{peer}").exists() else None
 
 
-def agent_pid(folder: RunFolder, host: str) -> int | None:
-    """The pid of the run's agent for a host, if it is on this machine; or None."""
-    return listener(agent_socket(folder.host(host).root))
+def agent_pid(folder: RunFolder, host: str, events: Sequence[Record]) -> int | None:
+    """The pid of the run's agent for a host, if it is on this machine; 0 and None as above.
+
+    The kernel names whoever called listen(): the relay that started the agent. So the agent's own word says its pid.
+    Its warden holds the socket for a moment longer, and is no agent.
+    """
+    peer = listener(agent_socket(folder.host(host).root))
+    told = _newest(events, records.AGENT_STARTED)
+    if peer is None or not integer(told, "start_time"):
+        return peer
+    return integer(told, "pid") if _process_of(told) else None
 
 
 def anything(folder: RunFolder) -> bool:
@@ -70,29 +84,36 @@ def process_lives(pid: int, start_time: int) -> bool:
     return fields[0] not in ("Z", "X") and fields[_START_TIME - 3] == str(start_time)
 
 
-def who_lives(folder: RunFolder, host_events: Mapping[str, Sequence[Record]]) -> Alive:
+def who_lives(folder: RunFolder, run_events: Sequence[Record], host_events: Mapping[str, Sequence[Record]]) -> Alive:
     """Ask for the coordinator and for every agent that is or was on this machine."""
-    machine, boot = _first_line("/etc/machine-id"), _first_line("/proc/sys/kernel/random/boot_id")
-    started = {host: _agent_started(events) for host, events in host_events.items()}
+    machine = _first_line("/etc/machine-id")
 
     def process(host: str, pid: int, start_time: int) -> bool:
-        # After a reboot a pid and its start time can be another process's.
-        same_boot = text(started[host], "boot_id") in ("", boot)
-        return same_boot and process_lives(pid, start_time)
+        return _same_boot(_newest(host_events[host], records.AGENT_STARTED)) and process_lives(pid, start_time)
 
     return Alive(
-        coordinator=coordinator_pid(folder),
+        coordinator=coordinator_pid(folder, run_events),
         agents={
-            host: agent_pid(folder, host)
-            for host, record in started.items()
-            if text(record, "machine_id") in ("", machine)
+            host: agent_pid(folder, host, events)
+            for host, events in host_events.items()
+            if text(_newest(events, records.AGENT_STARTED), "machine_id") in ("", machine)
         },
         process=process,
     )
 
 
-def _agent_started(events: Sequence[Record]) -> Record:
-    return next((record for record in reversed(events) if record["type"] == records.AGENT_STARTED), {})
+def _process_of(record: Record) -> bool:
+    pid, start_time = integer(record, "pid"), integer(record, "start_time")
+    return bool(pid and start_time) and _same_boot(record) and process_lives(pid or 0, start_time or 0)
+
+
+def _same_boot(record: Record) -> bool:
+    # After a reboot a pid and its start time can be another process's.
+    return text(record, "boot_id") in ("", _first_line("/proc/sys/kernel/random/boot_id"))
+
+
+def _newest(events: Sequence[Record], kind: str) -> Record:
+    return next((record for record in reversed(events) if record["type"] == kind), {})
 
 
 def _first_line(path: str) -> str:

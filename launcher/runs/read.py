@@ -15,7 +15,7 @@ from launcher.runs.told import safe_name, told_by_coordinator
 from worker.contract import records
 from worker.contract.records import Record
 
-Probe = Callable[[RunFolder, Mapping[str, Sequence[Record]]], Alive]
+Probe = Callable[[RunFolder, Sequence[Record], Mapping[str, Sequence[Record]]], Alive]
 PROBE_EVERY_S = 1.0
 
 
@@ -78,7 +78,7 @@ class RunReader:
                 tail.read()
         self._probed_at = now
         before = self._alive
-        self._alive = self._probe(self.folder, self._host_events())
+        self._alive = self._probe(self.folder, self._journal.records, self._host_events())
         # A worker without an agent can go at any time without a word in a file.
         orphans = any(pid is None for pid in self._alive.agents.values()) and not (self._view and self._view.ended)
         return orphans or (before.coordinator, before.agents) != (self._alive.coordinator, self._alive.agents)

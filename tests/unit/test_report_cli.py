@@ -17,6 +17,7 @@ import pytest
 
 from launcher.cli.app import run as launcher
 from tests.fake_run import FakeRun, append
+from tests.unit.test_runs_alive import start_time
 from worker.contract import records
 from worker.contract.layout import agent_socket, coordinator_socket
 
@@ -112,7 +113,9 @@ def test_logs_of_an_ended_run_with_follow_end(runs: Path, capsys: pytest.Capture
 @pytest.fixture
 def alive(runs: Path) -> Iterator[FakeRun]:
     """A run whose coordinator and agent are this very process."""
-    run = FakeRun(runs, "a-1").created(pid=os.getpid()).started().first_step()
+    run = FakeRun(runs, "a-1").created(pid=os.getpid())
+    run.agent_process = {"pid": os.getpid(), "start_time": start_time(os.getpid())}
+    run.started().first_step()
     with ExitStack() as stack:
         for address in (coordinator_socket(str(run.folder.path)), agent_socket(run.host(0).root)):
             server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -164,7 +167,8 @@ def test_ctrl_c_leaves_logs_with_follow_without_a_word(alive: FakeRun, followed:
 def test_status_of_a_living_run_shows_its_coordinator(alive: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert launcher(["status", "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert (status["state"], status["coordinator_pid"]) == ("training", os.getpid())
+    assert (status["run"], status["state"]) == (alive.folder.name, "training")
+    assert status["coordinator_pid"] == os.getpid()
     assert status["agents"] == [{"host": "here", "pid": os.getpid()}]
     assert [rank["pid"] for rank in status["ranks"]] == [5000, 5001]
 

@@ -234,9 +234,9 @@ def test_a_reader_takes_only_what_is_new_and_gives_the_same_view_when_nothing_is
     now = [0.0]
     probes = []
 
-    def probe(folder: RunFolder, events: Any) -> Alive:
+    def probe(folder: RunFolder, run_events: Any, host_events: Any) -> Alive:
         probes.append(now[0])
-        return everybody(folder, events)
+        return everybody(folder, run_events, host_events)
 
     reader = RunReader(run.folder, probe, clock=lambda: now[0])
     first = reader.poll()
@@ -255,7 +255,7 @@ def test_a_reader_notices_the_death_of_coordinator_and_agents_without_a_word_in_
     run.started().first_step()
     now = [0.0]
     who = [everybody]
-    reader = RunReader(run.folder, lambda f, e: who[0](f, e), clock=lambda: now[0])
+    reader = RunReader(run.folder, lambda *given: who[0](*given), clock=lambda: now[0])
     assert reader.poll().state == RunState.TRAINING
     who[0] = only_agents
     now[0] = 2.0

@@ -144,7 +144,7 @@ def test_a_view_ends_when_the_coordinator_is_gone_unless_it_is_to_see_the_run_ou
 def test_a_run_that_its_agents_ended_alone_is_followed_to_that_end(run: FakeRun) -> None:
     run.started().first_step()
     who = [only_agents]
-    follow = Follower(run.folder, Recorder(), probe=lambda f, e: who[0](f, e), clock=Clock(), past_coordinator=True)
+    follow = Follower(run.folder, Recorder(), probe=lambda *given: who[0](*given), clock=Clock(), past_coordinator=True)
     assert follow.step()
     run.finished()
     who[0] = nobody
