@@ -180,8 +180,7 @@ class AgentHouse:
             client.hang_up()
         for root in places:
             end(Path(root))
-        for root in places:
-            until(lambda root=root: not left_alive(Path(root)), f"left alive: {left_alive(Path(root))}")
+        until(lambda: not any(left_alive(Path(root)) for root in places), "something of the test's is still alive")
         left = [pid for pid, born in self.watched if is_alive(pid) and start_time(pid) == born]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -253,11 +252,11 @@ def left_alive(folder: Path) -> list[int]:
 def marked(folder: Path) -> list[int]:
     entry = f"LAUNCHER_MARK={layout.mark(str(folder))}".encode()
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and is_alive(int(name)):
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and is_alive(int(process.name)):
             with contextlib.suppress(OSError):
-                if entry in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                    found.append(int(name))
+                if entry in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
     return found
 
 

@@ -1,8 +1,8 @@
 """A stand-in for the trainer: does what its arguments say, one after another, and needs nothing but Python.
 
 step:N  epoch:N  phase:NAME  save:N[:torn]  result  failure:REASON  output:NAME  write:TEXT   what it tells or leaves
-train            steps until it is asked to stop, then saves and exits with 82; exits with 81 if its peer's file is there
-wait:FILE  stay  freeze  deaf  heavy:N   waits; sleeps for ever; stops itself; ignores SIGTERM and SIGINT
+train:[FILE]     steps until it is asked to stop, then saves and exits with 82; or with 81 once FILE is there
+wait:FILE  stay  freeze  deaf            waits; sleeps for ever; stops itself; ignores SIGTERM and SIGINT
 orphan:FILE      double-forks a child in a session of its own with a cleared environment that ignores SIGTERM
 exit:N  die:SIGNAL  env:FILE  pid:FILE
 """
@@ -15,6 +15,8 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 RANK = int(os.environ["LAUNCHER_RANK"])
 GENERATION = int(os.environ["LAUNCHER_GENERATION"])
@@ -27,9 +29,9 @@ def tell(**record: object) -> None:
 
 
 def put(path: str, text: str) -> None:
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(path + ".new", path)
+    new = Path(path + ".new")
+    new.write_text(text, encoding="utf-8")
+    new.rename(path)
 
 
 def step(number: int) -> None:
@@ -38,14 +40,13 @@ def step(number: int) -> None:
 
 def save(number: int, why: str = "every", torn: bool = False) -> None:
     name = f"g{GENERATION}-s{number}"
-    folder = os.path.join(os.environ["LAUNCHER_CHECKPOINT_DIR"], name)
-    os.makedirs(folder)
+    folder = Path(os.environ["LAUNCHER_CHECKPOINT_DIR"], name)
+    folder.mkdir()
     data = f"weights of step {number}".encode()
-    with open(os.path.join(folder, "arrays.npz"), "wb") as file:
-        file.write(data[:-1] if torn else data)
+    (folder / "arrays.npz").write_bytes(data[:-1] if torn else data)
     files = {"arrays.npz": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
     manifest = {"files": files, "step": number, "epoch": 1, "generation": GENERATION, "why": why}
-    put(os.path.join(folder, "manifest.json"), json.dumps(manifest))
+    put(str(folder / "manifest.json"), json.dumps(manifest))
     tell(type="saved", folder=name, step=number, epoch=1, why=why)
 
 
@@ -63,7 +64,7 @@ def train(argument: str) -> None:
         if asked(0.05):
             save(number, "asked")
             sys.exit(82)
-        if broken and os.path.exists(broken):
+        if broken and Path(broken).exists():
             save(number, "rescue")
             sys.exit(81)
 
@@ -84,7 +85,7 @@ def orphan(path: str) -> None:
 
 
 def wait(path: str) -> None:
-    while not os.path.exists(path):
+    while not Path(path).exists():
         time.sleep(0.01)
 
 
@@ -94,14 +95,14 @@ def deaf() -> None:
 
 
 def act(what: str, argument: str) -> None:
-    actions = {
+    actions: dict[str, Callable[[], object]] = {
         "step": lambda: step(int(argument)),
         "epoch": lambda: tell(type="epoch", epoch=int(argument), loss=0.5, accuracy=0.8, val_loss=float("nan")),
         "phase": lambda: tell(type="phase", name=argument, seconds=0.1),
         "save": lambda: save(int(argument.split(":")[0]), torn="torn" in argument),
         "result": lambda: tell(type="result", test_loss=0.4, test_accuracy=0.9, model="model.keras"),
         "failure": lambda: tell(type="failure", reason=argument, message="it went wrong", hint="try again"),
-        "output": lambda: put(os.path.join(os.environ["LAUNCHER_OUTPUT_DIR"], argument), f"by g{GENERATION}"),
+        "output": lambda: put(f"{os.environ['LAUNCHER_OUTPUT_DIR']}/{argument}", f"by g{GENERATION}"),
         "write": lambda: print(argument, flush=True),
         "train": lambda: train(argument),
         "wait": lambda: wait(argument),

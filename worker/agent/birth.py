@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from dataclasses import dataclass
 from typing import Callable
 
@@ -69,6 +68,8 @@ def _run(main: Callable[[], int]) -> None:
     try:
         code = main()
     except BaseException:
+        import traceback
+
         traceback.print_exc()
         sys.stderr.flush()
     finally:

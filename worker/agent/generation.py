@@ -78,7 +78,7 @@ class Generation:
         life = self.ranks[event.rank]
         life.failure = "environment"
         self._write(records.RANK_FAILURE, event.rank, reason=life.failure, message=event.message, hint=event.hint)
-        self._ended(event.rank, {"exit_code": 127}, RankState.FAILED, t)
+        self._ended(event.rank, {"exit_code": 127}, life.verdict(127), t)
 
     def _told(self, event: Told, t: float) -> None:
         rank, record = event.rank, event.record

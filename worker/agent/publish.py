@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import time
 from collections import deque
@@ -79,7 +78,7 @@ class Publisher:
             self._answer = NotPublished(order.rank, order.name, str(error)[:1000])
             return
         pruned = self._prune(order.keep)
-        self._answer = Published(order.rank, order.name, order.epoch, order.why, pruned)
+        self._answer = Published(order.rank, order.name, order.epoch, order.why, tuple(pruned))
 
     def _prune(self, keep: Optional[int]) -> List[str]:
         """Remove all but the newest `keep`; what cannot be removed stays. The names that went."""
@@ -145,6 +144,8 @@ def _is_folder(path: str) -> bool:
 
 
 def _remove(path: str) -> None:
+    import shutil  # brings four compressors along, which a start need not wait for
+
     shutil.rmtree(path, ignore_errors=True)
 
 

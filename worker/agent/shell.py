@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import selectors
 import signal
 import socket
@@ -196,7 +195,7 @@ def _identity(birth: Birth) -> Identity:
         pid=pid,
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
         code=birth.code,
-        token=secrets.token_hex(8),
+        token=os.urandom(8).hex(),
         more=more,
     )
 
