@@ -21,7 +21,7 @@ def attach(run_name: RunName = None, plain: Plain = False, verbose: Verbose = Fa
 
     run = listing.find(run_name, listing.known_folders(os.environ), for_reading=True)
     view = read_run(run)
-    if view.state in RUN_ALIVE and alive.coordinator_pid(run) is None:
+    if view.state in RUN_ALIVE and not alive.coordinates(run):
         typer.echo(
             f"The coordinator of {run.name} is gone. Taking a run over in mid-flight is not available yet: training "
             f"goes on under its lease until it is done.\n"

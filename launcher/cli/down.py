@@ -26,12 +26,12 @@ def down(
     Example:  launcher down fashion-cnn
     """
     from launcher.runs import listing
-    from launcher.runs.alive import coordinator_pid
+    from launcher.runs.alive import coordinates
     from launcher.supervise.stop import stop
 
     run = listing.find(run_name, listing.known_folders(os.environ), for_reading=False)
     how = "now" if now else "graceful"
-    if coordinator_pid(run) is None:
+    if not coordinates(run):
         typer.echo(f"The coordinator of {run.name} is dead; asking the agents themselves.", err=True)
     if not stop(run, how, "down"):
         typer.echo(f"Nothing of {run.name} is alive.")

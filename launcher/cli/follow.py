@@ -95,10 +95,10 @@ def _say_how_to_come_back(run: RunFolder) -> None:
 
 def _await_report(run: RunFolder) -> None:
     """The coordinator draws the report after the end is written down; wait for it to be done."""
-    from launcher.runs.alive import coordinator_pid
+    from launcher.runs.alive import coordinates
 
     deadline = time.monotonic() + REPORT_S
-    while coordinator_pid(run) is not None and time.monotonic() < deadline:
+    while coordinates(run) and time.monotonic() < deadline:
         time.sleep(0.03)
 
 

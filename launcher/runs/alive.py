@@ -45,11 +45,16 @@ def agent_pid(folder: RunFolder, host: str, events: Sequence[Record]) -> int | N
 
 
 def anything(folder: RunFolder) -> bool:
-    """Whether the run's coordinator, or an agent of it on this machine, is there."""
-    if coordinator_pid(folder) is not None:
+    """Whether the run's coordinator, or an agent of it on this machine, is there. Reads no file."""
+    if coordinates(folder):
         return True
     hosts = [path.name for path in folder.hosts.iterdir()] if folder.hosts.is_dir() else []
-    return any(agent_pid(folder, host) is not None for host in hosts)
+    return any(listener(agent_socket(folder.host(host).root)) is not None for host in hosts)
+
+
+def coordinates(folder: RunFolder) -> bool:
+    """Whether the run has a coordinator on this machine, be it frozen. Reads no file."""
+    return listener(coordinator_socket(str(folder.path))) is not None
 
 
 def listener(address: str) -> int | None:

@@ -92,7 +92,10 @@ def _behind(name: str, known: Mapping[str, str]) -> Iterator[RunProcess]:
             pid, uid, _ = _CREDENTIALS.unpack(credentials)
             if uid != os.getuid():
                 return
-            run, host = (known.get(name, "?"), "") if coordinator else _ask(peer)
+            run, host = known.get(name, "?"), ""
+            if not coordinator:
+                # The kernel names whoever called listen(): the relay that started the agent.
+                run, host, pid = _ask(peer)
         except OSError:
             return
     process = _process(pid, "coordinator" if coordinator else "agent", run, host)
@@ -105,16 +108,16 @@ def _behind(name: str, known: Mapping[str, str]) -> Iterator[RunProcess]:
             yield w
 
 
-def _ask(peer: socket.socket) -> tuple[str, str]:
+def _ask(peer: socket.socket) -> tuple[str, str, int]:
     decoder = wire.Decoder()
     try:
         while data := peer.recv(1 << 16):
             for message in decoder.feed(data):
                 if message["type"] == wire.HELLO:
-                    return str(message.get("run", "?")), str(message.get("host", "?"))
-    except (OSError, wire.WireError):
+                    return str(message.get("run", "?")), str(message.get("host", "?")), int(message.get("pid", 0))
+    except (OSError, wire.WireError, ValueError):
         pass
-    return "?", "?"
+    return "?", "?", 0
 
 
 def _parent(pid: int) -> psutil.Process | None:

@@ -152,7 +152,8 @@ class Machine:
             self._seen[host] = seq
         if event.get("generation", self.plan.generation) != self.plan.generation:
             return []
-        if kind == records.RANK_FIRST_STEP and isinstance(rank, int):
+        begins = kind == records.RANK_STARTED and event.get("state") == RankState.TRAINING  # a program has no steps
+        if (kind == records.RANK_FIRST_STEP or begins) and isinstance(rank, int):
             self._training.add(rank)
             everyone = self._training >= {r.rank for r in self.plan.ranks}
             return self._to_state(RunState.TRAINING) if everyone and self.state == RunState.STARTING else []

@@ -126,6 +126,14 @@ def test_a_run_is_training_when_every_rank_has_finished_a_step() -> None:
     assert states == [RunState.STARTING, RunState.TRAINING]
 
 
+def test_a_program_is_training_as_soon_as_its_ranks_run() -> None:
+    driver = Driver({"a": 2})
+    driver.start()
+    for rank in range(2):
+        driver.say("a", records.RANK_STARTED, rank=rank, pid=1, state=RankState.TRAINING.value)
+    assert driver.machine.state == RunState.TRAINING
+
+
 def test_a_run_whose_ranks_all_finish_is_trained() -> None:
     driver = Driver({"a": 1, "b": 1})
     driver.train()
