@@ -8,7 +8,7 @@ two seconds, since it says that this machine slept, and nothing about its ranks 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..contract import records, wire
 from ..contract.states import RankState
@@ -59,6 +59,7 @@ class Core:
         self._generation: Optional[Generation] = None
         self._commander: Optional[int] = None
         self._clients: Dict[int, float] = {}  # since when
+        self._guests: Set[int] = set()  # clients that have said something: who only looks keeps nobody here
         self._lease_s = lease_s
         self._lease_until = now + lease_s
         self._renewed_at = now  # when the newest nonce that came back was sent
@@ -134,9 +135,12 @@ class Core:
         if event.client == self._commander:
             self._commander = None
             self._out.write(records.COORDINATOR_GONE, term=self._term)
-        self._idle_until = max(self._idle_until, self._t + GRACE_S)
+        if event.client in self._guests:
+            self._guests.discard(event.client)
+            self._idle_until = max(self._idle_until, self._t + GRACE_S)
 
     def _received(self, event: events.Received) -> None:
+        self._guests.add(event.client)
         handler = self._MESSAGES.get(event.message["type"])
         if handler is None:
             self._refuse(event.client, event.message, "it is not known here")
@@ -278,7 +282,7 @@ class Core:
             return
         reason = self._must_leave
         if not reason:
-            guests = any(self._t < since + GUEST_S for since in self._clients.values())
+            guests = any(self._t < self._clients.get(client, 0.0) + GUEST_S for client in self._guests)
             if self._commander is not None or guests:
                 self._idle_until = max(self._idle_until, self._t + GRACE_S)
             if self._t < self._idle_until:
