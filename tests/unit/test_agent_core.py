@@ -528,9 +528,17 @@ def test_leave_makes_it_go_at_once_but_not_while_a_rank_is_alive() -> None:
     assert world.left
 
 
-def test_a_guest_that_only_stays_connected_does_not_keep_it() -> None:
+def test_who_only_looks_does_not_keep_it() -> None:
     world = World()
     world.connect(1)
+    world.wait(6)
+    assert world.left
+
+
+def test_a_guest_that_asked_something_keeps_it_for_a_while() -> None:
+    world = World()
+    world.connect(1)
+    world.receive(1, type=wire.STATUS)
     world.wait(10)
     assert not world.left
     world.wait(10)
