@@ -128,6 +128,7 @@ class FakeRun:
     def epoch(self, epoch: int, **changed: Any) -> FakeRun:
         fields = {
             "epoch": epoch,
+            "step": epoch * self.steps_per_epoch,
             "loss": 1.0 / epoch,
             "accuracy": 1 - 0.5 / epoch,
             "val_loss": 1.1 / epoch,

@@ -19,9 +19,7 @@ from worker.contract.records import Record
 HostEvents = Mapping[str, Sequence[Record]]
 
 
-def epochs(
-    host_events: HostEvents, generations: Sequence[GenerationView], steps_per_epoch: float | None
-) -> tuple[EpochView, ...]:
+def epochs(host_events: HostEvents, generations: Sequence[GenerationView]) -> tuple[EpochView, ...]:
     """The epochs of the lineage that ends in the newest generation, in order."""
     kept: dict[int, EpochView] = {}
     for generation in generations:
@@ -30,10 +28,7 @@ def epochs(
             for record in _of_chief(host_events, generation, records.RANK_EPOCH)
             if (view := _epoch(record, generation.generation)) is not None
         }
-        done = _epochs_before(generation.resumes, host_events, steps_per_epoch)
-        if done is None:  # the checkpoint tells nothing: what was done again says where it began
-            done = min(found, default=1 << 53) - 1
-        kept = {epoch: view for epoch, view in kept.items() if epoch <= done} | found
+        kept = {epoch: view for epoch, view in kept.items() if _lies_before(view, generation.resumes)} | found
     return tuple(kept[epoch] for epoch in sorted(kept))
 
 
@@ -91,18 +86,10 @@ def first_step_at(host_events: HostEvents, generations: Sequence[GenerationView]
     return None
 
 
-def _epochs_before(resumes: str, host_events: HostEvents, steps_per_epoch: float | None) -> int | None:
-    """How many whole epochs lie before the checkpoint that a generation started from; None when nothing tells."""
-    if not resumes:
-        return 0
+def _lies_before(epoch: EpochView, resumes: str) -> bool:
+    """Whether the checkpoint that a generation started from holds an epoch of an earlier one."""
     parsed = parse_checkpoint_name(resumes)
-    if parsed and steps_per_epoch:
-        return int(parsed[1] / steps_per_epoch + 1e-6)
-    for events in host_events.values():
-        for record in events:
-            if record["type"] == records.CHECKPOINT and text(record, "name") == resumes:
-                return integer(record, "epoch")
-    return None
+    return parsed is not None and epoch.step is not None and epoch.step <= parsed[1]
 
 
 def _epoch(record: Record, generation: int) -> EpochView | None:
@@ -112,6 +99,7 @@ def _epoch(record: Record, generation: int) -> EpochView | None:
     return EpochView(
         epoch=epoch,
         generation=generation,
+        step=integer(record, "step"),
         loss=number(record, "loss"),
         accuracy=number(record, "accuracy"),
         val_loss=number(record, "val_loss"),

@@ -33,6 +33,7 @@ class EpochView:
 
     epoch: int
     generation: int
+    step: int | None = None  # steps done at its end, over all epochs
     loss: float | None = None
     accuracy: float | None = None
     val_loss: float | None = None

@@ -53,7 +53,7 @@ def fold(
         workers=told.workers if told.workers is not None else (len(ranks) or None),
         epochs_planned=told.epochs,
         ranks=tuple(_rank(folder, generation, rank, progress.get(rank.rank)) for rank in ranks if generation),
-        epochs=lineage.epochs(host_events, generations, _steps_per_epoch(told, progress)),
+        epochs=lineage.epochs(host_events, generations),
         generations=tuple(_with_reason(g, host_events) for g in generations),
         checkpoints=lineage.checkpoints(folder, host_events),
         test_loss=number(result, "test_loss"),
@@ -97,14 +97,6 @@ def _rank(folder: RunFolder, generation: GenerationView, now: RankNow, progress:
         phases=progress.phases if progress else (),
         log=folder.host(now.host).log(generation.generation, now.rank),
     )
-
-
-def _steps_per_epoch(told: RunTold, progress: Mapping[int, Progress]) -> float | None:
-    for rank in progress.values():
-        steps = integer(rank.step, "steps") if rank.step else None
-        if steps and told.epochs:
-            return steps / told.epochs
-    return None
 
 
 def _time_to_first_step(

@@ -75,6 +75,7 @@ def _generation_started(told: RunTold, record: Record) -> None:
     if generation is None:
         return
     ranks = [(integer(item, "rank"), text(item, "host")) for item in objects(record, "ranks")]
+    told.epochs = integer(record, "epochs") or told.epochs
     told.generations[generation] = GenerationView(
         generation=generation,
         started_at=number(record, "t"),

@@ -132,7 +132,12 @@ class Machine:
         self._started = True
         self._reach_deadline = float("inf")
         ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in self.plan.ranks]
-        fields = {"generation": self.plan.generation, "ranks": ranks, "resumes": self.plan.resumes}
+        fields = {
+            "generation": self.plan.generation,
+            "ranks": ranks,
+            "resumes": self.plan.resumes,
+            "epochs": self.plan.epochs,
+        }
         return [
             Note(records.GENERATION_STARTED, fields),
             *self._to_state(RunState.STARTING),

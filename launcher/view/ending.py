@@ -28,7 +28,7 @@ def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = ()) -> 
         print_epochs(view, out)
         say.line()
     if view.test_accuracy is not None or view.test_loss is not None:
-        say.line(f"test: loss {real(view.test_loss)}, accuracy {real(view.test_accuracy)}")
+        say.line(f"test accuracy {real(view.test_accuracy)}, loss {real(view.test_loss)}")
     if view.model:
         say.line(f"model:  {view.model}")
     if report:

@@ -15,7 +15,7 @@ Record = Dict[str, Any]
 # The progress file of a rank, written by the trainer.
 PHASE = "phase"  # name (import, data, strategy, build, restore, trace, first_step), seconds
 STEP = "step"  # epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second
-EPOCH = "epoch"  # epoch, loss, accuracy, val_loss, val_accuracy, seconds, images_per_second
+EPOCH = "epoch"  # epoch, step (done at its end), loss, accuracy, val_loss, val_accuracy, seconds, images_per_second
 SAVED = "saved"  # folder (name under the rank's checkpoint folder), step, epoch, why: every|asked|rescue|end
 RESULT = "result"  # test_loss, test_accuracy, model: file name under the rank's output folder
 FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; step with diverged
@@ -50,7 +50,7 @@ RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs,
 COORDINATOR_STARTED = "coordinator_started"  # pid, start_time, boot_id, term
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (
-    "generation_started"  # generation, ranks: [{rank, host, address, port}], resumes (checkpoint or "")
+    "generation_started"  # generation, epochs, ranks: [{rank, host, address, port}], resumes (checkpoint or "")
 )
 REPLANNED = "replanned"  # generation, reason
 STOP_REQUESTED = "stop_requested"  # how, by

@@ -113,6 +113,7 @@ class Loop:
         epoch = journey.step // self._schedule.steps_per_epoch
         entry = {
             "epoch": epoch,
+            "step": journey.step,
             "loss": journey.loss_sum / images,
             "accuracy": journey.correct / images,
             "val_loss": score.loss,
