@@ -126,6 +126,7 @@ class Core:
 
     def _connected(self, event: events.Connected) -> None:
         self._clients[event.client] = self._t
+        self._idle_until = self._t + GRACE_S  # the first one is there
         self._beat_at = min(self._beat_at, self._t + BEAT_S)
         self._hello(event.client)
 
