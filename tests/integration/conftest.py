@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.agent_client import AgentHouse, agents
 from tests.integration.harness import Launcher, launcher_in
 
 
@@ -15,3 +16,10 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
     """A launcher with folders of its own; at the end nothing that it started may be alive."""
     with launcher_in(tmp_path) as one:
         yield one
+
+
+@pytest.fixture
+def house() -> Iterator[AgentHouse]:
+    """Agents to reach; at the end all are stopped, and whatever is still alive fails the test."""
+    with agents() as house:
+        yield house

@@ -76,7 +76,7 @@ class RandomWorld(World):
         choose = self.random.choice
         term = choose([self.term, self.term, self.term, self.term + 1, max(0, self.term - 1)])
         generation = self.last_started + choose([0, 1, 1, 1, 2])
-        kinds = [
+        kinds: list[dict[str, Any]] = [
             {"type": wire.COMMAND, "term": term},
             {"type": wire.COMMAND, "term": self.term},
             {"type": wire.RENEW, "term": term, "nonce": f"token@{self.now - choose([0, 1, 50])}"},

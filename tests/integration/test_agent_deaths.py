@@ -1,0 +1,235 @@
+"""Whoever is killed, nothing of a run outlives its agent, and nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.agent_client import (
+    AgentClient,
+    AgentHouse,
+    agent_pids,
+    is_alive,
+    is_listening,
+    journal,
+    left_alive,
+    marked,
+    name_is_free,
+    rank_order,
+    until,
+)
+from worker.contract import records, wire
+
+
+def pids_of(agent: AgentClient) -> tuple[int, int]:
+    """Agent and warden."""
+    started = agent.event(records.AGENT_STARTED)
+    return started["pid"], started["warden_pid"]
+
+
+def training(house: AgentHouse, tmp_path: Path, *more: str, **options: float) -> tuple[AgentClient, list[int]]:
+    """An agent with two ranks that do steps, each with an orphan in a session of its own without an environment."""
+    folder = tmp_path / "run"
+    agent = house.reach(folder, **options).command()
+    agent.start([rank_order(folder, rank, f"orphan:{tmp_path}/orphan{rank}", *more, "train") for rank in (0, 1)])
+    pids = agent.stepping(0, 1) + [int((tmp_path / f"orphan{rank}").read_text()) for rank in (0, 1)]
+    house.watch(*pids)
+    return agent, pids
+
+
+def test_when_the_agent_is_killed_everything_is_gone_within_a_second(house: AgentHouse, tmp_path: Path) -> None:
+    unrelated = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)", "relay"])
+    try:
+        agent, pids = training(house, tmp_path, "deaf")
+        agent_pid, warden = pids_of(agent)
+        begun = time.monotonic()
+        os.kill(agent_pid, signal.SIGKILL)
+        until(lambda: not any(map(is_alive, pids)), "the ranks and their orphans", 1.0)
+        until(lambda: not is_alive(warden), "the warden itself", 1.0)
+        assert time.monotonic() - begun < 1.0
+        assert left_alive(tmp_path / "run") == []
+        assert unrelated.poll() is None
+    finally:
+        unrelated.kill()
+        unrelated.wait()
+
+
+def test_the_next_agent_writes_the_ends_that_the_killed_one_could_not(house: AgentHouse, tmp_path: Path) -> None:
+    agent, _ = training(house, tmp_path)
+    os.kill(pids_of(agent)[0], signal.SIGKILL)
+    seen = agent.talk.seq
+    again = house.reach(tmp_path / "run", talk=agent.talk).command(2)
+    ends = [again.ended(rank) for rank in (0, 1)]
+    assert [(e["state"], e["reason"]) for e in ends] == [("ended", "its agent died")] * 2
+    assert again.event(records.GENERATION_ENDED)["reason"] == "the agent died"
+    assert min(e["seq"] for e in again.events) == seen + 1
+    again.start([rank_order(tmp_path / "run", 0, "exit:0")], generation=1)
+    assert again.message(wire.REFUSED)["what"] == wire.START
+    again.start([rank_order(tmp_path / "run", 0, "exit:0", generation=2)], generation=2)
+    again.event(records.GENERATION_ENDED, generation=2)
+
+
+def test_when_the_warden_is_killed_the_ranks_save_and_nothing_is_left(house: AgentHouse, tmp_path: Path) -> None:
+    agent, pids = training(house, tmp_path)
+    agent_pid, warden = pids_of(agent)
+    os.kill(warden, signal.SIGKILL)
+    until(lambda: not is_alive(agent_pid), "the agent")
+    assert not any(map(is_alive, pids))
+    written = journal(tmp_path / "run")
+    assert [e["state"] for e in written if e["type"] == records.RANK_ENDED] == ["stopped", "stopped"]
+    assert [e for e in written if e["type"] == records.CHECKPOINT]
+    assert (written[-1]["type"], written[-1]["reason"]) == (records.AGENT_LEFT, "the agent's warden died")
+
+
+def test_when_agent_and_warden_are_killed_together_the_next_agent_finds_what_was_left(
+    house: AgentHouse, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    order = rank_order(folder, 0, argv=["sh", "-c", "setsid sleep 600 & sleep 600"], stop="SIGTERM")
+    agent = house.reach(folder).command().start([order])
+    house.watch(*agent.started(0))
+    sleepers = until(lambda: len(marked(folder)) == 3 and marked(folder), "the shell and its two")
+    house.watch(*sleepers)
+    for pid in reversed(pids_of(agent)):
+        os.kill(pid, signal.SIGSTOP)  # so that neither acts on the other's death
+    for pid in pids_of(agent):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: name_is_free(folder), "the name")
+    assert any(map(is_alive, sleepers))
+    house.reach(folder).message(wire.HELLO)
+    assert not any(map(is_alive, sleepers))
+
+
+def test_no_second_agent_starts_beside_the_remains_of_the_first(house: AgentHouse, tmp_path: Path) -> None:
+    agent, pids = training(house, tmp_path)
+    agent_pid, warden = pids_of(agent)
+    os.kill(warden, signal.SIGSTOP)
+    os.kill(agent_pid, signal.SIGKILL)
+    until(lambda: not is_alive(agent_pid), "the agent")
+    agent.hang_up()
+    assert not name_is_free(tmp_path / "run")
+    second = house.reach(tmp_path / "run")
+    with pytest.raises(AssertionError):
+        second.wait(lambda: second.talk.hello, "a second agent", 0.5)
+    os.kill(warden, signal.SIGCONT)
+    second.message(wire.HELLO)
+    assert not any(map(is_alive, pids))
+
+
+def test_a_killed_relay_harms_nobody(house: AgentHouse, tmp_path: Path) -> None:
+    agent, pids = training(house, tmp_path)
+    agent.kill_relay()
+    again = house.reach(tmp_path / "run", talk=agent.talk, start=False).command(1)
+    assert again.event(records.COORDINATOR_GONE)["term"] == 1
+    assert all(map(is_alive, pids))
+    again.send(again.talk.stop("graceful", "down"))
+    assert again.event(records.GENERATION_ENDED)["reason"] == "down"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_killed_rank_failed_and_its_peers_are_rescued_or_ended(house: AgentHouse, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    broken = tmp_path / "broken"
+    agent = house.reach(folder).command()
+    agent.start([
+        rank_order(folder, 0, f"train:{broken}"),
+        rank_order(folder, 1, "train"),
+        rank_order(folder, 2, "deaf", "stay"),  # no step yet: nothing to rescue
+    ])  # fmt: skip
+    pids = agent.stepping(0, 1) + agent.started(2)
+    house.watch(*pids)
+    begun = time.monotonic()
+    os.kill(pids[1], signal.Signals[name])
+    broken.touch()
+    agent.event(records.GENERATION_ENDED)
+    assert time.monotonic() - begun < 3
+    ends = {rank: agent.ended(rank) for rank in (0, 1, 2)}
+    assert {rank: end["state"] for rank, end in ends.items()} == {0: "rescued", 1: "failed", 2: "ended"}
+    assert ends[1]["signal"] == name
+    assert agent.event(records.CHECKPOINT)["why"] == "rescue"
+
+
+def test_a_survivor_that_does_not_leave_is_ended_after_its_five_seconds(house: AgentHouse, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    agent = house.reach(folder).command()
+    agent.start([rank_order(folder, 0, "deaf", "step:1", "stay"), rank_order(folder, 1, "step:1", "exit:1")])
+    house.watch(*agent.stepping(0))
+    failed_at = agent.ended(1)["t"]
+    assert agent.ended(0)["state"] == "ended"
+    assert 5.0 < agent.ended(0)["t"] - failed_at < 8.0
+
+
+def test_a_frozen_rank_is_found_by_its_silence(house: AgentHouse, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    agent = house.reach(folder).command()
+    broken = tmp_path / "broken"
+    agent.start([rank_order(folder, 0, f"train:{broken}"), rank_order(folder, 1, "step:1", "freeze")], stall_s=1.0)
+    house.watch(*agent.stepping(0, 1))
+    failure = agent.event(records.RANK_FAILURE)
+    broken.touch()
+    assert (failure["rank"], failure["message"]) == (1, "no progress for 1 s")
+    agent.event(records.GENERATION_ENDED)
+    assert (agent.ended(0)["state"], agent.ended(1)["state"]) == ("rescued", "failed")
+
+
+def test_peers_that_are_not_all_there_in_time(house: AgentHouse, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    agent = house.reach(folder).command()
+    agent.start([rank_order(folder, 0, "phase:import", "stay"), rank_order(folder, 1, "stay")], start_s=1.0)
+    house.watch(*agent.started(0, 1))
+    assert agent.event(records.RANK_FAILURE)["message"] == "peers were not all there within 1 s"
+    agent.event(records.GENERATION_ENDED)
+    assert (agent.ended(0)["state"], agent.ended(1)["state"]) == ("ended", "failed")
+
+
+def test_without_a_coordinator_training_ends_with_the_lease(house: AgentHouse, tmp_path: Path) -> None:
+    agent, pids = training(house, tmp_path, lease_s=1.5)
+    agent_pid, warden = pids_of(agent)
+    agent.hang_up()
+    until(lambda: not is_alive(agent_pid) and not is_alive(warden), "the agent's leaving")
+    assert not any(map(is_alive, pids))
+    written = journal(tmp_path / "run")
+    types = [e["type"] for e in written]
+    assert types[-1] == records.AGENT_LEFT
+    assert types.index(records.COORDINATOR_GONE) < types.index(records.LEASE_ENDED) < types.index(records.CHECKPOINT)
+    assert [e["state"] for e in written if e["type"] == records.RANK_ENDED] == ["stopped", "stopped"]
+
+
+def test_a_lease_that_is_renewed_goes_on(house: AgentHouse, tmp_path: Path) -> None:
+    agent, _ = training(house, tmp_path, lease_s=1.5)
+    until_t = time.monotonic() + 3.5
+    while time.monotonic() < until_t:
+        agent.read()
+        agent.send(agent.talk.renew())
+    assert not [e for e in agent.events if e["type"] == records.LEASE_ENDED]
+    assert not [m for m in agent.messages if m["type"] == wire.REFUSED]
+
+
+def test_without_a_coordinator_training_goes_on_to_its_end_and_the_agent_leaves(
+    house: AgentHouse, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    go = tmp_path / "go"
+    agent = house.reach(folder).command().start([rank_order(folder, 0, "step:1", f"wait:{go}", "save:2", "exit:0")])
+    house.watch(*agent.stepping(0))
+    agent.hang_up()
+    go.touch()
+    until(lambda: not is_listening(folder) and agent_pids(folder) == [], "the agent's leaving")
+    types = [e["type"] for e in journal(folder)]
+    assert types[-2:] == [records.GENERATION_ENDED, records.AGENT_LEFT]
+    assert (folder / "checkpoints" / "g1-s2").is_dir()
+
+
+def test_an_agent_that_is_sent_sigterm_lets_its_ranks_save(house: AgentHouse, tmp_path: Path) -> None:
+    agent, pids = training(house, tmp_path)
+    agent_pid, warden = pids_of(agent)
+    os.kill(agent_pid, signal.SIGTERM)
+    until(lambda: not is_alive(warden), "the end")
+    assert not any(map(is_alive, pids))
+    assert [e for e in journal(tmp_path / "run") if e["type"] == records.CHECKPOINT]
