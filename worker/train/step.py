@@ -66,7 +66,7 @@ class Stepper:
         all workers have called. Raises tf.errors.OpError if a peer is gone; state is then that of a whole step.
         """
         agreed, finite, step, loss_sum, correct = self._call(order, word, (0, 0))
-        return Agreed(agreed[0] > 0, agreed[1] > 0, bool(finite), int(step), float(loss_sum), int(correct))
+        return Agreed(bool(agreed[0] > 0), bool(agreed[1] > 0), bool(finite), int(step), float(loss_sum), int(correct))
 
     def meet(self, order: Any, digest: tuple[int, int]) -> bool:
         """Whether all workers bring the same `digest` (two numbers under 1024), as far as this one can see.
