@@ -67,10 +67,9 @@ def test_a_rank_gets_its_environment_and_none_of_another_launchers(
 
 def test_a_rank_has_no_descriptor_terminal_or_session_of_the_agents(house: AgentHouse, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    agent = (
-        house.reach(folder).command().start([rank_order(folder, 0, "step:1", "stay"), rank_order(folder, 1, "stay")])
-    )
-    pids = agent.started(0, 1)
+    orders = [rank_order(folder, rank, "step:1", "stay") for rank in (0, 1)]
+    agent = house.reach(folder).command().start(orders)
+    pids = agent.stepping(0, 1)  # by then Python has closed the script that it was started with
     for pid in pids:
         house.watch(pid)
         links = {int(fd.name): str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}

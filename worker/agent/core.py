@@ -137,7 +137,7 @@ class Core:
             self._out.write(records.COORDINATOR_GONE, term=self._term)
         if event.client in self._guests:
             self._guests.discard(event.client)
-            self._idle_until = max(self._idle_until, self._t + GRACE_S)
+            self._idle_until = self._t + GRACE_S
 
     def _received(self, event: events.Received) -> None:
         self._guests.add(event.client)

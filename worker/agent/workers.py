@@ -100,12 +100,13 @@ class Workers:
     def look(self, now: float) -> None:
         """Once a turn: who has ended, what the progress files say, what is left of a sweep."""
         childless = self._reap()
-        if now >= self._poll_at:
+        ended = [worker for worker in self._workers.values() if worker.status is not None and not worker.told]
+        # What becomes of the others when one has failed depends on how far they are.
+        if now >= self._poll_at or ended:
             self._poll_at = now + POLL_S
             for worker in self._workers.values():
                 if worker.status is None and worker.started:
                     self._read_on(worker, 1)
-        ended = [worker for worker in self._workers.values() if worker.status is not None and not worker.told]
         for worker in sorted(ended, key=_first_causes):
             self._conclude(worker)
         if self._sweeping_since is not None:
