@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -53,7 +55,7 @@ def test_a_chunk_grows_to_half_a_second_of_work_and_no_further() -> None:
         lengths.append(length)
         pace.measured(length, length / rate)
     assert lengths[0] == 1
-    assert all(b <= GROWTH * a for a, b in zip(lengths, lengths[1:], strict=False))
+    assert all(b <= GROWTH * a for a, b in itertools.pairwise(lengths))
     assert 0.5 * WORK_S < lengths[-1] / rate <= WORK_S
 
 
