@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from worker.contract.talk import Talk
 
 from tests.integration.agent_client import (
     WORKER,
@@ -25,7 +26,6 @@ from tests.integration.agent_client import (
     until,
 )
 from worker.contract import layout, records, wire
-from worker.contract.talk import Talk
 
 
 def test_an_absent_agent_is_not_started_for_who_only_looks(house: AgentHouse, tmp_path: Path) -> None:
