@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from worker.contract.talk import Talk
+from tests.integration.talk import Talk
 
 from tests.integration.agent_client import (
     WORKER,
