@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.talk import Talk
 
 from tests.integration.agent_client import (
     WORKER,
@@ -25,6 +24,7 @@ from tests.integration.agent_client import (
     rank_order,
     until,
 )
+from tests.integration.talk import Talk
 from worker.contract import layout, records, wire
 
 
