@@ -52,7 +52,7 @@ def plain(options: argparse.Namespace, seed: int, folder: Path) -> Result:
 def launched(options: argparse.Namespace, seed: int, folder: Path, workers: int) -> Result:
     """The same job by `launcher up`."""
     spec = folder / f"launched-{workers}-{seed}.yaml"
-    spec.write_text(SPEC.format(workers=workers, seed=seed, **vars(options)))
+    spec.write_text(SPEC.format(**{**vars(options), "workers": workers, "seed": seed}))
     place = folder / f"runs-{workers}-{seed}"
     launcher = [sys.executable, "-m", "launcher"]
     command = [*launcher, "up", str(spec), "--plain", "--set", f"coordinator.runs={place}"]

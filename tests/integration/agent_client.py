@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.integration.talk import Talk
 from worker.contract import layout, records, wire
 from worker.contract.layout import HostFolder
-from worker.contract.talk import Talk
 
 WORKER = Path(__file__).parents[2] / "worker"
 TRAINER = Path(__file__).with_name("fake_trainer.py")

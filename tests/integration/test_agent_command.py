@@ -24,8 +24,8 @@ from tests.integration.agent_client import (
     rank_order,
     until,
 )
+from tests.integration.talk import Talk
 from worker.contract import layout, records, wire
-from worker.contract.talk import Talk
 
 
 def test_an_absent_agent_is_not_started_for_who_only_looks(house: AgentHouse, tmp_path: Path) -> None:
