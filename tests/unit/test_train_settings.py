@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -135,8 +134,8 @@ def test_a_plan_of_another_size_is_refused() -> None:
 
 def test_the_trainer_refuses_a_wrong_cluster_at_once_and_says_so_in_its_progress_file(tmp_path: Path) -> None:
     progress = tmp_path / "progress.jsonl"
-    env = environment(changed={names.WORLD_SIZE: "3", names.PROGRESS_FILE: str(progress)})
-    start = time.monotonic()
+    (tmp_path / "tensorflow.py").write_text("print('TensorFlow was loaded for nothing')")
+    env = environment(changed={names.WORLD_SIZE: "3", names.PROGRESS_FILE: str(progress), "PYTHONPATH": str(tmp_path)})
     done = subprocess.run(
         [sys.executable, str(ROOT / "worker"), "train"],
         env={**os.environ, **env},
@@ -146,7 +145,7 @@ def test_the_trainer_refuses_a_wrong_cluster_at_once_and_says_so_in_its_progress
         check=False,
     )
     assert done.returncode == WorkerExit.NOT_FIT
-    assert time.monotonic() - start < 1.5, "TensorFlow was loaded for nothing"
+    assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert "LAUNCHER_WORLD_SIZE says 3" in done.stderr
     (failure,) = records.parse(progress.read_bytes())[0]
