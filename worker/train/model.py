@@ -1,4 +1,4 @@
-"""The model and its optimizer. Every rank builds the same, under the strategy's scope or plain to be saved."""
+"""The model. Every rank builds the same, under the strategy's scope or plain to be saved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from .errors import TrainError
+from . import optimizer
 from .settings import Job
 
 
@@ -29,32 +29,12 @@ def build(job: Job, shape: tuple[int, ...], classes: int) -> keras.Model:
     )
 
 
-def optimizer(job: Job) -> keras.optimizers.Optimizer:
-    """The optimizer, taught that the gradients it is given are sums over all replicas already.
-
-    Its own summation would come after its first assignments; ours comes before any (see `step`).
-    """
-    made = type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate)
-    if not hasattr(made, "_all_reduce_sum_gradients"):
-        raise TrainError(
-            "environment",
-            f"Keras {keras.__version__} sums gradients in a way that this trainer does not know",
-            hint="install a Keras release that the package's metadata allows",
-        )
-    made._all_reduce_sum_gradients = _as_they_are
-    return made
-
-
-def _as_they_are(grads_and_vars: Any) -> Any:
-    return grads_and_vars
-
-
 def compiled(job: Job, shape: tuple[int, ...], classes: int, weights: list[Any]) -> keras.Model:
     """A plain model with these weights, free of the strategy, ready for `evaluate`, `fit` and `save`."""
     model = build(job, shape, classes)
     model.set_weights(weights)
     model.compile(
-        optimizer=type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate),
+        optimizer=optimizer.plain(job),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..contract import records
 from ..contract.states import WorkerExit
-from . import breakage, checkpoint, fingerprint, model, state, strategy
+from . import breakage, checkpoint, fingerprint, model, optimizer, state, strategy
 from .control import Control
 from .errors import TrainError
 from .evaluate import Evaluator
@@ -87,11 +87,11 @@ class _Session:
         arrays = self._inputs.arrays
         with cluster.scope():
             net = model.build(self._settings.job, arrays.x_train.shape[1:], arrays.classes)
-            optimizer = model.optimizer(self._settings.job)
-            optimizer.build(net.trainable_variables)
+            updates = optimizer.summed(self._settings.job)
+            updates.build(net.trainable_variables)
             step, loss_sum, correct = _counter(tf.int64), _counter(tf.float64), _counter(tf.int64)
         images, labels = _on_each_device(cluster, arrays.x_train), _on_each_device(cluster, arrays.y_train)
-        return Parts(cluster, net, optimizer, step, loss_sum, correct, images, labels)
+        return Parts(cluster, net, updates, step, loss_sum, correct, images, labels)
 
     def _evaluator(self, parts: Parts) -> Evaluator:
         arrays, cluster = self._inputs.arrays, parts.strategy
