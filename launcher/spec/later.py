@@ -18,7 +18,6 @@ LATER: dict[str, str | None] = {
     "train.model": r".*:.*",
     "train.dataset": r".*:.*",
     "train.dataset.function": None,
-    "train.precision": r"mixed_(bfloat16|float16)",
     "program.mirrored": None,
     "program.keras_repair": None,
     "program.resume": None,
