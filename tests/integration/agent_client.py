@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.integration.talk import Talk
 from worker.contract import layout, records, wire
 from worker.contract.layout import HostFolder
-from worker.contract.talk import Talk
 
 WORKER = Path(__file__).parents[2] / "worker"
 TRAINER = Path(__file__).with_name("fake_trainer.py")
@@ -197,15 +197,17 @@ def agents() -> Iterator[AgentHouse]:
 
 
 def end(folder: Path) -> None:
-    """Stop the ranks of a folder's agent at once, if there is one, and wait for the agent's own end."""
+    """Stop the ranks of a folder's agent at once, if there is one, and let it go without its grace."""
     if not is_listening(folder):
         return
     client = AgentClient(folder, start=False)
     with contextlib.suppress(AssertionError, OSError):
-        client.message(wire.HELLO)
+        client.command(1 << 40)
         client.send(client.talk.stop("now", "the test is over"))
-        client.send(client.talk.status())
-        client.message(wire.HELLO)  # the stop before it was heard: a relay that is hung up on drops what it holds
+        deadline = time.monotonic() + PATIENCE_S
+        while not client.closed and time.monotonic() < deadline:
+            client.send(client.talk.leave())
+            client.read(0.02)
     client.hang_up()
 
 

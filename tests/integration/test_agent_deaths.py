@@ -16,7 +16,6 @@ from tests.integration.agent_client import (
     AgentHouse,
     agent_pids,
     is_alive,
-    is_listening,
     journal,
     left_alive,
     marked,
@@ -158,8 +157,10 @@ def test_a_killed_rank_failed_and_its_peers_are_rescued_or_ended(house: AgentHou
 def test_a_survivor_that_does_not_leave_is_ended_after_its_five_seconds(house: AgentHouse, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     agent = house.reach(folder).command()
-    agent.start([rank_order(folder, 0, "deaf", "step:1", "stay"), rank_order(folder, 1, "step:1", "exit:1")])
+    go = tmp_path / "go"
+    agent.start([rank_order(folder, 0, "deaf", "step:1", "stay"), rank_order(folder, 1, f"wait:{go}", "exit:1")])
     house.watch(*agent.stepping(0))
+    go.touch()
     failed_at = agent.ended(1)["t"]
     assert agent.ended(0)["state"] == "ended"
     assert 5.0 < agent.ended(0)["t"] - failed_at < 8.0
@@ -220,7 +221,7 @@ def test_without_a_coordinator_training_goes_on_to_its_end_and_the_agent_leaves(
     house.watch(*agent.stepping(0))
     agent.hang_up()
     go.touch()
-    until(lambda: not is_listening(folder) and agent_pids(folder) == [], "the agent's leaving")
+    until(lambda: agent_pids(folder) == [], "the agent's leaving")
     types = [e["type"] for e in journal(folder)]
     assert types[-2:] == [records.GENERATION_ENDED, records.AGENT_LEFT]
     assert (folder / "checkpoints" / "g1-s2").is_dir()
