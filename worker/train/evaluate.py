@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from .loss import Crossentropy
+
 BATCH = 128
 ROUNDS_PER_CALL = 8  # then all meet: a peer's death shows, and progress can be told
 
@@ -18,9 +20,10 @@ class Score(NamedTuple):
 class Evaluator:
     """Batch b of the set belongs to replica b mod R: a batch's numbers do not depend on how many workers there are."""
 
-    def __init__(self, strategy: Any, model: Any, images: Any, labels: Any, count: int) -> None:
+    def __init__(self, strategy: Any, model: Any, loss: Crossentropy, images: Any, labels: Any, count: int) -> None:
         self._strategy = strategy
         self._model = model
+        self._loss = loss
         self._images = images
         self._labels = labels
         self._count = count
@@ -54,7 +57,7 @@ class Evaluator:
             x = tf.cast(tf.gather(images, index), tf.float32) / 255.0
             y = tf.gather(labels, index)
             logits = self._model(x, training=False)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits) * weight
+            losses = self._loss.of_each(y, logits) * weight
             right = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), y), tf.float32) * weight
             found = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
             return number + 1, sums + tf.cast(found, tf.float64)

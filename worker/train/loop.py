@@ -155,6 +155,6 @@ class Loop:
         return TrainError(
             "diverged",
             f"loss or gradients of step {step} (epoch {epoch}) are not finite",
-            hint=f"lower learning_rate (it is {self._settings.job.learning_rate:g})",
+            hint=f"lower learning_rate (it is {self._settings.job.learning_rate})",
             step=step,
         )

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from . import optimizer
+from .loss import Crossentropy
 from .settings import Job
 
 
@@ -23,7 +24,7 @@ def build(job: Job, shape: tuple[int, ...], classes: int) -> keras.Model:
             layers.Conv2D(64, 3, activation="relu", name="conv3"),
             layers.Flatten(name="flatten"),
             layers.Dense(64, activation="relu", name="dense"),
-            layers.Dense(classes, name="logits"),
+            layers.Dense(classes, name="logits", dtype="float32"),  # mixed policies would round them
         ],
         name=job.model,
     )
@@ -35,7 +36,7 @@ def compiled(job: Job, shape: tuple[int, ...], classes: int, weights: list[Any])
     model.set_weights(weights)
     model.compile(
         optimizer=optimizer.plain(job),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=Crossentropy(job).as_keras(),
         metrics=["accuracy"],
     )
     return model

@@ -17,8 +17,8 @@ from .settings import Job
 INITIAL_SCALE = 2.0**15
 GROWTH_STEPS = 2000
 LEAST, MOST = 1.0, 2.0**100
-# A bfloat16 convolution without these instructions takes many times as long as one in float32.
-_BFLOAT16 = ("avx512_bf16", "amx_tile", "bf16")
+# A bfloat16 convolution without this instruction takes many times as long as one in float32.
+_BFLOAT16 = "avx512_bf16"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def way(precision: str, gpus: bool, instructions: str) -> Way:
         return Way(precision, precision)
     if precision == "mixed_float16":
         return Way(precision, precision, "mixed_float16 has GPUs in mind: on a CPU it is slower than float32")
-    if any(name in instructions.split() for name in _BFLOAT16):
+    if _BFLOAT16 in instructions.split():
         return Way(precision, precision)
     return Way(
         "float32",

@@ -11,13 +11,14 @@ import tensorflow as tf
 
 from ..contract import records
 from ..contract.states import WorkerExit
-from . import breakage, checkpoint, fingerprint, model, optimizer, state, strategy
+from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy
 from .control import Control
 from .errors import TrainError
 from .evaluate import Evaluator
 from .inputs import Inputs
 from .journey import Journey
 from .loop import Loop
+from .loss import Crossentropy
 from .order import Schedule
 from .progress import Progress
 from .saver import Saver
@@ -48,13 +49,14 @@ class _Session:
     def run(self) -> WorkerExit:
         settings, job = self._settings, self._settings.job
         strategy.configure(job)
+        way = precision.configure(job, fingerprint.instructions())
         with self._progress.phase("strategy"):
             cluster = strategy.join(settings)
         with self._progress.phase("build"):
             parts = self._build(cluster)
         about = {
             "identity": self._identity,
-            "fingerprint": fingerprint.fingerprint(job, cluster.num_replicas_in_sync),
+            "fingerprint": fingerprint.fingerprint(job, cluster.num_replicas_in_sync, way.told),
         }
         with self._progress.phase("restore") as told:
             journey = self._restore(parts, about["fingerprint"], told)
@@ -89,14 +91,17 @@ class _Session:
             net = model.build(self._settings.job, arrays.x_train.shape[1:], arrays.classes)
             updates = optimizer.summed(self._settings.job)
             updates.build(net.trainable_variables)
+            scale = precision.loss_scale(self._settings.job)
             step, loss_sum, correct = _counter(tf.int64), _counter(tf.float64), _counter(tf.int64)
         images, labels = _on_each_device(cluster, arrays.x_train), _on_each_device(cluster, arrays.y_train)
-        return Parts(cluster, net, updates, step, loss_sum, correct, images, labels)
+        return Parts(
+            cluster, net, updates, Crossentropy(self._settings.job), scale, step, loss_sum, correct, images, labels
+        )
 
     def _evaluator(self, parts: Parts) -> Evaluator:
         arrays, cluster = self._inputs.arrays, parts.strategy
         images, labels = _on_each_device(cluster, arrays.x_test), _on_each_device(cluster, arrays.y_test)
-        return Evaluator(cluster, parts.model, images, labels, len(arrays.x_test))
+        return Evaluator(cluster, parts.model, parts.loss, images, labels, len(arrays.x_test))
 
     def _restore(self, parts: Parts, now: dict[str, Any], told: dict[str, Any]) -> Journey:
         """The journey of the checkpoint to go on from, its arrays put back; a fresh one if there is none."""

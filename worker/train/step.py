@@ -3,7 +3,8 @@
 A step computes gradients and statistics on every replica and sums them over all replicas of the cluster. The result of
 that sum decides on the device whether the step counts: every assignment (weights, optimizer slots, sums of the epoch,
 step counter) lies in the branch of a `cond` whose predicate depends on all sums. So whatever breaks a collective, state
-is that of a whole step; and a step whose loss or gradients are not finite leaves no trace on any worker.
+is that of a whole step; and a step whose loss or gradients are not finite leaves no trace on any worker
+(but for the scale of the loss, where there is one: see `precision`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from .loss import Crossentropy
 from .order import Schedule, slots_per_replica
+from .precision import LossScale
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Parts:
     strategy: Any
     model: Any
     optimizer: Any
+    loss: Crossentropy
+    scale: LossScale | None
     step: Any  # int64: whole steps done, over all epochs
     loss_sum: Any  # float64: of the images seen in this epoch
     correct: Any  # int64: of the images seen in this epoch
@@ -90,7 +95,7 @@ class Stepper:
         def body(done: Any, finite: Any) -> Any:
             reduced = parts.strategy.run(self._reduce, args=(images, labels, order))
             finite = self._all_finite(reduced)
-            finite = tf.cond(finite, lambda: self._commit(reduced), lambda: tf.constant(False))
+            finite = tf.cond(finite, lambda: self._commit(reduced), lambda: self._pass_over(reduced))
             return done + 1, finite
 
         _, finite = tf.while_loop(
@@ -121,8 +126,10 @@ class Stepper:
         variables = self._parts.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self._parts.model(x, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits) * weight
+            losses = self._parts.loss.of_each(y, logits) * weight
             loss = tf.reduce_sum(losses) / tf.cast(real, tf.float32)
+            if self._parts.scale is not None:
+                loss = self._parts.scale.scaled(loss)
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         right = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), y), tf.float32) * weight
         statistics = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
@@ -137,14 +144,42 @@ class Stepper:
         self._parts.strategy.run(self._assign, args=(reduced,))
         return tf.constant(True)
 
+    def _pass_over(self, reduced: Any) -> Any:
+        """Without an update: what becomes of a step that is not finite. True if it counts all the same.
+
+        With a scaled loss, gradients that overflow tell of the scale, which is halved, until it is at its floor. The
+        loss itself is not scaled: if it is not finite, no scale will mend it.
+        """
+        parts = self._parts
+        if parts.scale is None:
+            return tf.constant(False)
+
+        def count() -> Any:
+            parts.strategy.run(self._assign_without_update, args=(reduced,))
+            return tf.constant(True)
+
+        loss_is_finite = tf.reduce_all(tf.math.is_finite(self._first(reduced[-1])))
+        return tf.cond(loss_is_finite & parts.scale.may_fall, count, lambda: tf.constant(False))
+
+    def _assign_without_update(self, reduced: Any) -> None:
+        self._parts.scale.fall()  # type: ignore[union-attr]
+        self._count(reduced[-1])
+
     def _assign(self, reduced: Any) -> None:
         *gradients, statistics = reduced
+        parts = self._parts
+        if parts.scale is not None:
+            gradients = parts.scale.unscaled(gradients)
+            parts.scale.grow()
+        parts.optimizer.apply(gradients, parts.model.trainable_variables)
+        self._count(statistics)
+
+    def _count(self, statistics: Any) -> None:
         parts = self._parts
         done = parts.step.read_value()
         first = tf.equal(done % self._schedule.steps_per_epoch, 0)
         loss_sum = tf.where(first, tf.zeros((), tf.float64), parts.loss_sum.read_value())
         correct = tf.where(first, tf.zeros((), tf.int64), parts.correct.read_value())
-        parts.optimizer.apply(gradients, parts.model.trainable_variables)
         parts.loss_sum.assign(loss_sum + tf.cast(statistics[0], tf.float64))
         parts.correct.assign(correct + tf.cast(statistics[1], tf.int64))
         parts.step.assign(done + 1)
