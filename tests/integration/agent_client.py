@@ -174,17 +174,22 @@ class AgentHouse:
         self.watched |= {(pid, start_time(pid)) for pid in pids if is_alive(pid)}
 
     def close(self) -> None:
-        """Stop whatever is left, then prove that nothing is alive. A test that left something alive fails here."""
-        places = {client.place.root: client.place for client in self._clients}
+        """Stop whatever is left, then prove that nothing is alive. What is alive fails the test, and is killed."""
+        folders = {Path(client.place.root) for client in self._clients}
         for client in self._clients:
             client.hang_up()
-        for root in places:
-            end(Path(root))
-        until(lambda: not any(left_alive(Path(root)) for root in places), "something of the test's is still alive")
-        left = [pid for pid, born in self.watched if is_alive(pid) and start_time(pid) == born]
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert left == []
+        for folder in folders:
+            end(folder)
+        try:
+            until(lambda: not self._left(folders), "nothing of the test's is alive any more")
+        finally:
+            for pid in self._left(folders):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _left(self, folders: set[Path]) -> list[int]:
+        watched = [pid for pid, born in self.watched if is_alive(pid) and start_time(pid) == born]
+        return watched + [pid for folder in folders for pid in left_alive(folder)]
 
 
 @contextlib.contextmanager
