@@ -223,7 +223,7 @@ def _stage(spec: ClusterSpec, run: RunFolder, host: str) -> tuple[str, str]:
     folder = run.host(host)
     Path(folder.root).mkdir(mode=0o700, parents=True, exist_ok=True)
     code = stage_code.stage(folder)
-    if spec.program is not None:
+    if spec.runs_own_code:
         return code, stage_source.stage(spec.sync, folder)
     empty = Path(folder.sources("none"))
     empty.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -33,6 +33,7 @@ class Beside:
         self.seeds = [v for v in variables if v.name == SEED]
         self.floats = [v for v in variables if v.name != SEED and tf.as_dtype(v.dtype).is_floating]
         self.whole = [v for v in variables if v.name != SEED and not tf.as_dtype(v.dtype).is_floating]
+        self._names = {id(v): _owner(model, v) for v in variables}
         # Inside a scope, regularizers see mapped variables only.
         regular = any(v.regularizer is not None for v in model.trainable_variables)
         self._weights = list(model.trainable_variables) if regular else []
@@ -40,9 +41,9 @@ class Beside:
     @property
     def splits(self) -> list[str]:
         """What of the model depends on how a batch is split over replicas."""
-        names = [f"{_layer(v)} (statistics of each replica's part of a batch)" for v in self.floats]
-        names += [f"{_layer(v)} (counted by the first replica)" for v in self.whole]
-        return list(dict.fromkeys([*names, *(f"{_layer(v)} (random numbers)" for v in self.seeds)]))
+        names = [f"{self._names[id(v)]} (statistics of each replica's part of a batch)" for v in self.floats]
+        names += [f"{self._names[id(v)]} (counted by the first replica)" for v in self.whole]
+        return list(dict.fromkeys([*names, *(f"{self._names[id(v)]} (random numbers)" for v in self.seeds)]))
 
     def scope(self, replica: Any = None) -> keras.StatelessScope:
         """A scope in which the model changes nothing; what it would change is asked of it by `changed`.
@@ -96,6 +97,7 @@ def _now(scope: keras.StatelessScope, variable: Any) -> Any:
     return variable.value if value is None else value
 
 
-def _layer(variable: Any) -> str:
-    """`bn1` of `model/bn1/moving_mean`."""
-    return str(variable.path).split("/")[-2] if "/" in str(variable.path) else str(variable.path)
+def _owner(model: keras.Model, variable: Any) -> str:
+    """The layer that a variable belongs to, as the model names it."""
+    layers = [layer.name for layer in model.layers if any(variable is v for v in layer.variables)]
+    return str(layers[0] if layers else model.name)

@@ -76,9 +76,10 @@ class UserObjective(Objective):
         """What Keras has divided the sum of the losses by, or for a plain sum, what the total is over."""
         if self._reduction == "sum":
             return tf.cast(share.batch, tf.float32)
-        if self._reduction == "mean_with_sample_weight":
-            return tf.cast(share.here, tf.float32)
-        return tf.cast(tf.shape(share.weight)[0], tf.float32)
+        mean_of = share.here if self._reduction == "mean_with_sample_weight" else tf.shape(share.weight)[0]
+        # Keras divides a mean by the replicas, too: keras.src.losses.loss.scale_loss_for_distribution.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.cast(mean_of * replicas, tf.float32)
 
     def right(self, share: Share) -> Any:
         return super().right(share) if self.told_accuracy else tf.zeros(())

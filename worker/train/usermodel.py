@@ -82,7 +82,7 @@ class UserModel:
                 f"the model has its own {' and '.join(own)}, which this trainer would not call",
                 "say it with `compile(loss=…, metrics=…)`, or run your training as a `program:`",
             )
-        if not made.built or not isinstance(made, (keras.Sequential, keras.models.Functional)):
+        if not made.built or not getattr(made, "inputs", None):  # a subclassed one makes its variables when called
             self._built(made)
         return made
 
@@ -145,7 +145,8 @@ class UserModel:
         """How the model's loss sums over a batch. Raises TrainError for one that cannot be computed, or split."""
         loss = self._plain._compile_loss
         try:
-            value = loss(y, outputs, tf.ones(_PROBED))
+            loss(y, outputs, tf.ones(_PROBED))
+            alone = [not len(each.loss.call(y, outputs).shape) for each in loss._flat_losses]
         except Exception as error:
             raise self._function.fault(
                 f"its loss cannot be computed from outputs of shape {outputs.shape.as_list()} and targets that are "
@@ -153,7 +154,12 @@ class UserModel:
                 "choose a loss that fits the targets",
             ) from error
         kinds = {str(each.loss.reduction) for each in loss._flat_losses}
-        if len(kinds) != 1 or not kinds <= set(_REDUCTIONS) or value.shape.rank:
+        if any(alone):
+            raise self._function.fault(
+                "its loss makes one number of a whole batch, so that workers cannot share the batch",
+                "let it return a number for each image; Keras takes the mean",
+            )
+        if len(kinds) != 1 or not kinds <= set(_REDUCTIONS):
             raise self._function.fault(
                 f"its loss has the reduction {' and '.join(sorted(kinds))}", f"use one of {', '.join(_REDUCTIONS)}"
             )
