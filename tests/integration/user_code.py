@@ -59,6 +59,15 @@ def subclassed() -> keras.Model:
     return model
 
 
+class Unsavable(keras.Sequential):  # type: ignore[misc]
+    def get_config(self) -> dict[str, Any]:
+        raise NotImplementedError("it has no config")
+
+
+def unsavable(input_shape: tuple[int, ...]) -> keras.Model:
+    return Unsavable([keras.Input(input_shape), keras.layers.Dense(3)])
+
+
 def data(seed: int = 1) -> dict[str, Any]:
     """103 + 37 examples of 6 numbers in 3 classes."""
     random = np.random.RandomState(seed)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -25,10 +27,11 @@ from .saver import Saver
 from .settings import Settings
 from .source import Held, on_each_device
 from .step import Parts, Stepper
-from .userfunction import UserFunction
+from .userfunction import UserFunction, told
 from .usermodel import UserModel
 
 MODEL_FILE = "model.keras"
+WEIGHTS_FILE = "model.weights.h5"
 
 
 def train(settings: Settings, inputs: Inputs, progress: Progress, control: Control) -> WorkerExit:
@@ -55,8 +58,8 @@ class _Session:
         self._arrays, digest = self._data()
         images = len(self._arrays.x_train)
         self._schedule = Schedule(images, job.batch_size, job.epochs)
-        with self._progress.phase("build") as told:
-            self._blueprint = self._look_at_model(told)
+        with self._progress.phase("build") as record:
+            self._blueprint = self._look_at_model(record)
             parts = self._build(cluster)
             source = Held(cluster, self._arrays.x_train, self._arrays.y_train, job.seed, self._schedule)
         self._identity = {**fingerprint.identity(job, images, digest), **self._blueprint.identity}
@@ -64,8 +67,8 @@ class _Session:
             "identity": self._identity,
             "fingerprint": fingerprint.fingerprint(job, cluster.num_replicas_in_sync),
         }
-        with self._progress.phase("restore") as told:
-            journey = self._restore(parts, about["fingerprint"], told)
+        with self._progress.phase("restore") as record:
+            journey = self._restore(parts, about["fingerprint"], record)
         saver = Saver(
             settings.checkpoints, settings.generation, parts, self._schedule, self._progress, about, journey.step
         )
@@ -104,11 +107,11 @@ class _Session:
             keras.utils.set_random_seed(seed)  # whatever the function has drawn
             return arrays, data_digest(arrays)
 
-    def _look_at_model(self, told: dict[str, Any]) -> model.Blueprint:
+    def _look_at_model(self, record: dict[str, Any]) -> model.Blueprint:
         """The model's blueprint; tells which promise holds for it."""
         job = self._settings.job
         blueprint = UserModel(job, self._arrays) if ":" in job.model else model.Cnn(job, self._arrays)
-        told["splits"] = blueprint.splits
+        record["splits"] = blueprint.splits
         if self._settings.chief and ":" in job.model:
             if blueprint.splits:
                 print(
@@ -137,7 +140,7 @@ class _Session:
         images, labels = on_each_device(cluster, arrays.x_test), on_each_device(cluster, arrays.y_test)
         return Evaluator(cluster, parts.model, parts.objective, parts.beside, images, labels, len(arrays.x_test))
 
-    def _restore(self, parts: Parts, now: dict[str, Any], told: dict[str, Any]) -> Journey:
+    def _restore(self, parts: Parts, now: dict[str, Any], record: dict[str, Any]) -> Journey:
         """The journey of the checkpoint to go on from, its arrays put back; a fresh one if there is none."""
         found, folder = self._inputs.checkpoint, self._settings.resume
         if found is None:
@@ -154,10 +157,10 @@ class _Session:
             journey = Journey.from_state(found.state, found.arrays, self._schedule)
         except (checkpoint.CheckpointError, ValueError) as error:
             raise TrainError("data", f"{folder}: {error}", hint="resume from another checkpoint") from error
-        told["step"] = journey.step
+        record["step"] = journey.step
         others = fingerprint.differences(found.state.get("fingerprint"), now)
         if others:
-            told["fingerprint"] = others
+            record["fingerprint"] = others
             print(f"not bit for bit from here on: {'; '.join(others)}", file=sys.stderr, flush=True)
         return journey
 
@@ -167,22 +170,41 @@ class _Session:
         weights = [variable.numpy() for variable in parts.model.weights]
         plain_optimizer = type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate)
         plain = self._blueprint.to_save(weights, plain_optimizer)
-        path = os.path.join(settings.output, MODEL_FILE)
-        temporary = os.path.join(settings.output, f".{os.getpid()}.{MODEL_FILE}")
         try:
-            plain.save(temporary)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            name = self._save(plain)
             checkpoint.sync_folder(settings.output)
         except OSError as error:
             raise TrainError(
-                "error", f"{path}: the model could not be saved: {error}", hint="make room there"
+                "error", f"{settings.output}: the model could not be saved: {error}", hint="make room there"
             ) from error
         last = journey.history[-1]
-        self._progress.write(
-            records.RESULT, test_loss=last["val_loss"], test_accuracy=last["val_accuracy"], model=MODEL_FILE
-        )
+        self._progress.write(records.RESULT, test_loss=last["val_loss"], test_accuracy=last["val_accuracy"], model=name)
+
+    def _save(self, plain: keras.Model) -> str:
+        """Save the model, or what can be saved of it; returns the file's name. Raises OSError."""
+        try:
+            return self._put(MODEL_FILE, plain.save)
+        except OSError:
+            raise
+        except Exception as error:  # a user's class may know no way to be saved
+            print(
+                f"the model cannot be saved as {MODEL_FILE} ({told(error)}): its weights are saved instead",
+                file=sys.stderr,
+                flush=True,
+            )
+            return self._put(WEIGHTS_FILE, plain.save_weights)
+
+    def _put(self, name: str, save: Callable[[str], None]) -> str:
+        temporary = os.path.join(self._settings.output, f".{os.getpid()}.{name}")
+        try:
+            save(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, os.path.join(self._settings.output, name))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        return name
 
 
 def _counter(dtype: Any, shape: tuple[int, ...] = ()) -> Any:
