@@ -17,7 +17,7 @@ from .settings import Job
 INITIAL_SCALE = 2.0**15
 GROWTH_STEPS = 2000
 LEAST, MOST = 1.0, 2.0**100
-# A bfloat16 convolution without this instruction takes many times as long as one in float32.
+# Without it bfloat16 is emulated through float32: rounding without speed.
 _BFLOAT16 = "avx512_bf16"
 
 
@@ -42,7 +42,7 @@ def way(precision: str, gpus: bool, instructions: str) -> Way:
     return Way(
         "float32",
         "float32 for mixed_bfloat16",
-        "mixed_bfloat16: this CPU has no bfloat16 instructions (AVX512_BF16): float32 runs instead, which is faster",
+        "mixed_bfloat16: this CPU has no bfloat16 instructions (AVX512_BF16), so float32 runs instead",
     )
 
 
