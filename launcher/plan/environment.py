@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from launcher.errors import Problem, SpecError
 from launcher.plan.facts import HostFacts
-from launcher.spec.model import ClusterSpec, HostSpec
+from launcher.spec.model import ClusterSpec, HostSpec, Named
 from worker.contract import names
 from worker.contract.layout import HostFolder
 
@@ -73,7 +73,7 @@ def environment(spec: ClusterSpec, seat: Seat, life: Life) -> Mapping[str, str]:
     env.update(_network(seat, life))
     if spec.train is not None:
         env[names.TRAIN] = json.dumps(_train(spec, seat, life))
-    if spec.program is not None and seat.facts is not None:
+    if spec.runs_own_code and seat.facts is not None:
         before = seat.host.env.get("PYTHONPATH", seat.facts.environment.get("PYTHONPATH", ""))
         env["PYTHONPATH"] = ":".join(part for part in (seat.facts.source, before) if part)
     added = {"no_proxy", "PYTHONPATH"} & env.keys()  # the user's value is already a part of ours
@@ -160,11 +160,12 @@ def _train(spec: ClusterSpec, seat: Seat, life: Life) -> dict[str, object]:
         "dataset": dataset,
         "epochs": train.epochs,
         "batch_size": train.batch_size,
-        "learning_rate": train.learning_rate,
-        "optimizer": train.optimizer,
+        "learning_rate": train.learning_rate if isinstance(train.learning_rate, float) else _named(train.learning_rate),
+        "optimizer": _named(train.optimizer),
+        "loss": None if train.loss is None else _named(train.loss),
         "seed": train.seed,
         "deterministic": train.deterministic,
-        "precision": train.precision,
+        "precision": _named(train.precision),
         "communication": train.communication,
         "threads": seat.threads,
         "workers": life.world_size,
@@ -174,3 +175,8 @@ def _train(spec: ClusterSpec, seat: Seat, life: Life) -> dict[str, object]:
             "every_seconds": spec.checkpoint.every_seconds,
         },
     }
+
+
+def _named(thing: Named) -> object:
+    """As it stands in a spec: the name alone, or a mapping with its settings."""
+    return {"name": thing.name, **thing.settings} if thing.settings else thing.name

@@ -14,6 +14,7 @@ A_NAME = "letters, digits, `.`, `_` and `-`, at most 63, not beginning with `.` 
 _ADDRESS = r"[A-Za-z0-9\[][A-Za-z0-9._:%\]-]{0,252}"
 _LOGIN = r"[A-Za-z0-9_][A-Za-z0-9._@:-]{0,252}"
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,200}"
+_FUNCTION = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
 _JOB = r"[a-z0-9][a-z0-9-]{0,39}"
 DATASETS = ("fashion-mnist-mini", "fashion-mnist", "mnist")
 
@@ -49,6 +50,15 @@ class Short:
         return {"anyOf": [*self.schemas, handler(core)]}
 
 
+class Bound(Read):
+    """A finite number within bounds, both included."""
+
+    def __init__(self, lowest: float | None = None, highest: float | None = None) -> None:
+        bounds = {"minimum": lowest, "maximum": highest}
+        schema = {name: bound for name, bound in bounds.items() if bound is not None}
+        super().__init__(values.number(lowest, highest), "number", type="number", **schema)
+
+
 def _whole(lowest: int, highest: int, example: str = "") -> Read:
     return Read(values.whole(lowest, highest, example), "whole number", type="integer", minimum=lowest, maximum=highest)
 
@@ -59,7 +69,7 @@ def _matching(kind: str, pattern: str, expected: str, suggest: Callable[[str], s
 
 def _model(value: Any) -> str:
     if isinstance(value, str) and ":" in value:
-        return values.matching(r"[\w.]+:\w+", "cnn, or package.module:function")(value)
+        return values.matching(_FUNCTION, "cnn, or package.module:function")(value)
     return values.one_of("cnn")(value)
 
 
@@ -69,6 +79,8 @@ Few = Annotated[int, _whole(1, 1024)]
 Seed = Annotated[int, _whole(0, 2**31 - 1)]
 Port = Annotated[int, _whole(1, 65535)]
 Positive = Annotated[float, Read(values.positive, "number", type="number", exclusiveMinimum=0)]
+Number = Annotated[float, Bound()]
+Share = Annotated[float, Bound(0, 1)]
 Truth = Annotated[bool, Read(values.truth, "`true` or `false`", type="boolean")]
 Text = Annotated[str, Read(values.text, "text", type="string", minLength=1)]
 Argument = Annotated[str, Read(values.any_text, "text", type=["string", "number", "boolean"])]
@@ -109,4 +121,5 @@ Address = Annotated[str, _matching("address", _ADDRESS, "a host's name or addres
 Login = Annotated[str, _matching("text", _LOGIN, "a name, or [user@]host[:port]")]
 Variable = Annotated[str, _matching("name", _VARIABLE, "a variable's name: letters, digits and `_`")]
 ModelName = Annotated[str, Read(_model, "`cnn` or function", type="string")]
+FunctionName = Annotated[str, _matching("function", _FUNCTION, "package.module:function")]
 DatasetName = Annotated[str, OneOf(*DATASETS)]

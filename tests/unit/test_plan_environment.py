@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from launcher.errors import SpecError
 from launcher.plan.build import plan
 from launcher.plan.facts import HostFacts
 from launcher.plan.model import RankPlan
-from launcher.spec.model import CheckpointSpec, DatasetSpec, HostSpec, TrainSpec
+from launcher.spec.model import CheckpointSpec, DatasetSpec, HostSpec, Named, TrainSpec
 from tests.plan_values import facts, spec
 from worker.contract import names
 
@@ -49,7 +50,7 @@ def test_the_trainer_gets_every_variable_of_the_contract_but_the_agents_own() ->
 
 def test_the_trainers_settings_travel_as_json() -> None:
     host = HostSpec("a", local=True, workers=2)
-    train = TrainSpec(dataset=DatasetSpec("npz", "/data/x y.npz"), epochs=9, precision="mixed_bfloat16")
+    train = TrainSpec(dataset=DatasetSpec("npz", "/data/x y.npz"), epochs=9, precision=Named("mixed_bfloat16"))
     cluster = spec(host, checkpoint=CheckpointSpec(None, 50, 600.0))
     cluster = type(cluster)(**{**cluster.__dict__, "train": train})
     assert json.loads(plan(cluster, {"a": facts("a")}, run="r").ranks[0].env[names.TRAIN]) == {
@@ -59,6 +60,7 @@ def test_the_trainers_settings_travel_as_json() -> None:
         "batch_size": 64,
         "learning_rate": 0.001,
         "optimizer": "adam",
+        "loss": None,
         "seed": 0,
         "deterministic": True,
         "precision": "mixed_bfloat16",
@@ -76,6 +78,19 @@ def test_a_program_finds_its_folder_first_on_the_path_and_no_trainers_settings()
     assert theirs["PYTHONPATH"] == "/runs/job/hosts/a/sources/def:/mine"
     assert names.TRAIN not in theirs
     assert "PYTHONPATH" not in rank(found=found).env
+
+
+@pytest.mark.parametrize(
+    ("train", "known"),
+    [(TrainSpec(model="mine:build"), False), (TrainSpec(dataset=DatasetSpec("function", function="mine:load")), True)],
+)
+def test_a_trainer_with_functions_finds_them_first_on_the_path(train: TrainSpec, known: bool) -> None:
+    given = replace(spec(HostSpec("a", local=True)), train=train)
+    made = plan(given, {"a": facts("a", environment={"PYTHONPATH": "/site"})}, run="r")
+    assert made.ranks[0].env["PYTHONPATH"] == "/runs/job/hosts/a/sources/def:/site"
+    assert made.promise.startswith("the same bits on every run; ")
+    assert ("the same mathematics for any number of workers" in made.promise) == known
+    assert ("docs/exactness.md" in made.promise) != known
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..contract import names
+from ..contract.keras_names import LOSSES, OPTIMIZERS, PRECISIONS, SCHEDULES, Taken
 from .errors import TrainError
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adamax", "nadam", "lion")
 COMMUNICATIONS = ("auto", "ring", "nccl")
 MAX_SEED = 2**32 - 1  # what RandomState and Keras take
 
@@ -27,18 +28,35 @@ class Every:
 
 
 @dataclass(frozen=True)
+class Named:
+    """Something of Keras by its name in `contract.keras_names`, with settings: numbers, truths, lists of numbers."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, **self.settings}
+
+
+@dataclass(frozen=True)
 class Job:
     """What is trained: LAUNCHER_TRAIN. `batch_size` is global."""
 
     model: str
     dataset: str
     dataset_path: str | None
+    dataset_function: str | None
     epochs: int
     batch_size: int
-    learning_rate: float
-    optimizer: str
+    learning_rate: float | Named  # Named: a schedule
+    optimizer: Named
+    loss: Named | None  # None: what fits the model
     seed: int
     deterministic: bool
+    precision: Named
     communication: str
     threads: int | None
     workers: int
@@ -126,18 +144,26 @@ def _job(values: dict[str, Any]) -> Job:
     take = _Taker(values)
     dataset = _Taker(take.mapping("dataset"), "dataset.")
     every = _Taker(take.mapping("checkpoint"), "checkpoint.")
-    take.one_of("model", ("cnn",))
-    take.one_of("precision", ("float32",))
+    model = take.text("model")
+    if model != "cnn":
+        take.function("model")
     return Job(
-        model="cnn",
+        model=model,
         dataset=dataset.text("kind"),
         dataset_path=dataset.text("path") if values["dataset"].get("path") is not None else None,
+        dataset_function=dataset.function("function") if values["dataset"].get("kind") == "function" else None,
         epochs=take.whole("epochs", 1),
         batch_size=take.whole("batch_size", 1),
-        learning_rate=take.positive("learning_rate"),
-        optimizer=take.one_of("optimizer", OPTIMIZERS),
+        learning_rate=(
+            take.named("learning_rate", SCHEDULES)
+            if isinstance(values.get("learning_rate"), dict)
+            else take.positive("learning_rate")
+        ),
+        optimizer=take.named("optimizer", OPTIMIZERS),
+        loss=None if values.get("loss") is None else take.named("loss", LOSSES),
         seed=take.whole("seed", 0, MAX_SEED),
         deterministic=take.flag("deterministic"),
+        precision=take.named("precision", PRECISIONS),
         communication=take.one_of("communication", COMMUNICATIONS),
         threads=take.optional("threads"),
         workers=take.whole("workers", 1),
@@ -168,11 +194,30 @@ class _Taker:
             raise self._wrong(name, "a text")
         return value
 
+    def function(self, name: str) -> str:
+        value = self.text(name)
+        if not re.fullmatch(r"[\w.]+:\w+", value):
+            raise self._wrong(name, "package.module:function")
+        return value
+
     def one_of(self, name: str, allowed: tuple[str, ...]) -> str:
         value = self._values.get(name)
         if not isinstance(value, str) or value not in allowed:
             raise self._wrong(name, " or ".join(allowed))
         return value
+
+    def named(self, name: str, known: Mapping[str, Taken]) -> Named:
+        """A name of Keras's, or an object with it and settings. Which settings there are is Keras's to say."""
+        value = self._values.get(name)
+        settings = dict(value) if isinstance(value, dict) else {"name": value}
+        chosen = settings.pop("name", None)
+        if not isinstance(chosen, str) or chosen not in known:
+            raise self._wrong(name, f"the name of one of {', '.join(known)}, or an object with it and settings")
+        for key, setting in settings.items():
+            numbers = setting if isinstance(setting, list) else [setting]
+            if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+                raise _unfit(f"{names.TRAIN}: {self._prefix}{name}.{key}: expected a number, found {setting!r}")
+        return Named(chosen, settings)
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name)
