@@ -146,7 +146,8 @@ def _in_32_bits(value: Any) -> Any:
 def _size(function: UserFunction, name: str, dataset: Any, given: Any) -> int:
     size = int(dataset.cardinality()) if given is None else given
     if not isinstance(size, int) or isinstance(size, bool) or not 0 < size < 2**31:
-        found = "an unknown number of elements" if given is None and size == tf.data.UNKNOWN_CARDINALITY else repr(size)
+        unsure = {tf.data.UNKNOWN_CARDINALITY: "an unknown number", tf.data.INFINITE_CARDINALITY: "no end of them"}
+        found = unsure.get(size, repr(size)) if given is None else repr(given)
         raise function.fault(
             f"expected to know how many elements `{name}` has, found {found}",
             f"return `{name}_size`, too: how many elements `{name}` has",
