@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from worker.contract.states import WorkerExit
 from worker.train.checkpoint import Arrays, read
 
 from .harness import ROOT, Launcher
-from .training import Cluster, cluster
+from .training import WORKER, Cluster, cluster
 
 pytestmark = pytest.mark.tensorflow
 
@@ -93,12 +94,16 @@ PLAIN = """if True:
 """
 
 
-def test_loss_regularizer_and_metrics_are_those_of_one_plain_keras_process(
-    tmp_path: Path, path: dict[str, str]
-) -> None:
-    with cluster(tmp_path, {**JOB, "model": "mine:subclassed"}, env=path) as two:
-        plain = in_python(PLAIN, path)
-        assert two.wait() == [WorkerExit.DONE] * 2, two[0].log
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, path: dict[str, str]) -> Iterator[Cluster]:
+    """Two workers, untouched, with a subclassed model and arrays."""
+    with cluster(tmp_path_factory.mktemp("two"), {**JOB, "model": "mine:subclassed"}, env=path) as trained:
+        assert trained.wait() == [WorkerExit.DONE] * 2, trained[0].log
+        yield trained
+
+
+def test_loss_regularizer_and_metrics_are_those_of_one_plain_keras_process(two: Cluster, path: dict[str, str]) -> None:
+    plain = in_python(PLAIN, path)
     for mine, theirs in zip(epochs(two), plain, strict=True):
         for name, value in theirs.items():
             found = mine[name] if name.removeprefix("val_") in ("loss", "accuracy") else mine["metrics"][name]
@@ -137,10 +142,50 @@ def test_statistics_masks_and_counters_are_equal_on_all_workers_and_resumed_bit_
     assert [text.split()[0] for text in build["splits"]] == ["batch_normalization", "counting", "dropout"]
 
 
+def test_pipelines_give_the_bits_of_arrays_and_are_resumed_in_mid_epoch(
+    two: Cluster, tmp_path: Path, path: dict[str, str]
+) -> None:
+    dataset = {"kind": "function", "path": None, "function": "mine:stream"}
+    saved = {"every_epochs": None, "every_steps": STEPS + 2, "every_seconds": None}
+    job = {**JOB, "model": "mine:subclassed", "dataset": dataset, "checkpoint": saved}
+    with cluster(tmp_path, job, env=path) as streamed:
+        assert streamed.wait() == [WorkerExit.DONE] * 2, streamed[0].log
+    start = streamed[0].checkpoints / f"g1-s{STEPS + 2}"
+    with cluster(tmp_path, job, env=path, generation=2, resume=start) as resumed:
+        assert resumed.wait() == [WorkerExit.DONE] * 2, resumed[0].log
+    assert same(arrays(streamed[0].checkpoints), arrays(two[0].checkpoints))
+    assert same(arrays(resumed[0].checkpoints), arrays(two[0].checkpoints))
+    assert [epoch["val_loss"] for epoch in epochs(streamed)] == [epoch["val_loss"] for epoch in epochs(two)]
+
+
+def test_pipelines_without_an_order_are_shuffled_alike_on_every_run_and_split_over_replicas(
+    tmp_path: Path, path: dict[str, str]
+) -> None:
+    dataset = {"kind": "function", "path": None, "function": "mine:Shuffled"}
+    saved = {"every_epochs": None, "every_steps": STEPS - 1, "every_seconds": None}
+    job = {**JOB, "model": "mine:subclassed", "dataset": dataset, "checkpoint": saved}
+    split = (str(Path(__file__).with_name("split_cpu.py")), str(WORKER), "train")
+    with (
+        cluster(tmp_path / "one", job, env=path, workers=1) as one,
+        cluster(tmp_path / "split", job, env=path, workers=1, line=split) as two_devices,
+    ):
+        assert [*one.wait(), *two_devices.wait()] == [WorkerExit.DONE] * 2, two_devices[0].log
+    start = two_devices[0].checkpoints / f"g1-s{STEPS - 1}"
+    with cluster(tmp_path, job, env=path, workers=1, generation=2, resume=start, line=split) as resumed:
+        assert resumed.wait() == [WorkerExit.DONE], resumed[0].log
+    assert same(arrays(resumed[0].checkpoints), arrays(two_devices[0].checkpoints))
+    for a, b in zip(epochs(one), epochs(two_devices), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
+        assert b["val_loss"] == pytest.approx(a["val_loss"], rel=1e-5)
+    first, second = (epoch["loss"] for epoch in epochs(one))
+    assert second < first
+    assert "shuffled through a buffer of 10000 elements" in one[0].log
+
+
 REFUSED = """if True:
     import json, sys, numpy as np, tensorflow as tf
     from types import SimpleNamespace
-    from worker.train import userdata
+    from worker.train import stream, userdata
     from worker.train.beside import Beside, study
     from worker.train.errors import TrainError
     from worker.train.userfunction import UserFunction
@@ -149,6 +194,12 @@ REFUSED = """if True:
     data = UserFunction("mine:data", "train.dataset", "data")
     arrays = userdata.arrays(data, data.call("", {"seed": 3}))
     told = {}
+    for name in ("batched", "endless"):
+        function = UserFunction(f"mine:{name}", "train.dataset", "data")
+        try:
+            stream.factory(function, function.call("", {}), 1)
+        except TrainError as error:
+            told[name] = error.message
     for name in sys.argv[1:]:
         try:
             UserModel(SimpleNamespace(model=f"mine:{name}", seed=1), arrays)
@@ -187,6 +238,8 @@ def test_what_cannot_be_trained_is_refused_by_name_and_replicas_draw_apart(path:
     for name, message in expected.items():
         assert message in told[name], name
         assert message == "nothing" or told[name].startswith(f"environment: train.model: mine:{name}: "), told[name]
+    assert "expected `train` to have elements (x, y) of a known shape" in told["batched"]
+    assert "expected to know how many elements `train` has, found no end of them" in told["endless"]
     assert f"mine.py:{1 + source_line('raise ValueError')}" in told["raises"]
     assert (told["same replica"], told["other replica"], told["seeds"]) == (True, False, True)
 

@@ -133,3 +133,46 @@ def one_number(input_shape: tuple[int, ...]) -> keras.Model:
     model = keras.Sequential([keras.Input(input_shape), keras.layers.Dense(1)])
     model.compile(loss=lambda y, p: tf.reduce_mean(tf.square(tf.cast(y, tf.float32) - p[:, 0])))
     return model
+
+
+def _pipeline(x: Any, y: Any) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((x, y))
+
+
+def stream(seed: int = 1) -> dict[str, Any]:
+    """The same data as `data`, as pipelines in the very order in which arrays are gone through."""
+    arrays = data(seed)
+
+    def train(seed: int, epoch: int) -> tf.data.Dataset:
+        order = np.random.RandomState([seed, epoch]).permutation(103)
+        return _pipeline(arrays["x_train"][order], arrays["y_train"][order])
+
+    return {"train": train, "test": lambda: _pipeline(arrays["x_test"], arrays["y_test"]), "classes": 3}
+
+
+class Shuffled:
+    """Pipelines that say nothing of order, and do not know their length."""
+
+    classes = 3
+    train_size, test_size = 103, 37
+
+    def __init__(self) -> None:
+        self.arrays = data()
+
+    def train(self) -> tf.data.Dataset:
+        return _pipeline(self.arrays["x_train"], self.arrays["y_train"]).filter(lambda x, _: tf.reduce_all(x < 100))
+
+    def test(self) -> tf.data.Dataset:
+        return _pipeline(self.arrays["x_test"], self.arrays["y_test"]).filter(lambda x, _: tf.reduce_all(x < 100))
+
+
+def batched() -> dict[str, Any]:
+    arrays = data()
+    whole = _pipeline(arrays["x_train"], arrays["y_train"])
+    return {"train": lambda: whole.batch(8), "test": lambda: whole}
+
+
+def endless() -> dict[str, Any]:
+    arrays = data()
+    whole = _pipeline(arrays["x_train"], arrays["y_train"])
+    return {"train": lambda: whole.repeat(), "test": lambda: whole}

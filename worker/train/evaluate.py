@@ -8,10 +8,8 @@ import tensorflow as tf
 
 from .beside import Beside
 from .objective import Objective, Share
+from .source import BATCH, ROUNDS_PER_CALL, TestSource
 from .step import prepared
-
-BATCH = 128
-ROUNDS_PER_CALL = 8  # then all meet: a peer's death shows, and progress can be told
 
 
 class Score(NamedTuple):
@@ -23,25 +21,15 @@ class Score(NamedTuple):
 class Evaluator:
     """Batch b of the set belongs to replica b mod R: a batch's numbers do not depend on how many workers there are."""
 
-    def __init__(
-        self,
-        strategy: Any,
-        model: Any,
-        objective: Objective,
-        beside: Beside,
-        images: Any,
-        labels: Any,
-        count: int,
-    ) -> None:
+    def __init__(self, strategy: Any, model: Any, objective: Objective, beside: Beside, source: TestSource) -> None:
         self._strategy = strategy
         self._model = model
         self._objective = objective
         self._beside = beside
-        self._images = images
-        self._labels = labels
-        self._count = count
+        self._source = source
+        self._count = source.count
         self._replicas = strategy.num_replicas_in_sync
-        self._rounds = -(-count // (BATCH * self._replicas))
+        self._rounds = -(-source.count // (BATCH * self._replicas))
         self._call = tf.function(self._traced_call, autograph=False)
 
     def evaluate(self, beat: Any = lambda: None) -> Score:
@@ -50,7 +38,7 @@ class Evaluator:
         sums: list[Any] = [0.0] * (1 + len(metrics.shapes) if metrics else 1)
         for start in range(0, self._rounds, ROUNDS_PER_CALL):
             stop = min(start + ROUNDS_PER_CALL, self._rounds)
-            found = self._call(self._images, self._labels, tf.constant(start), tf.constant(stop))
+            found = self._call(*self._source.arguments(start), tf.constant(start), tf.constant(stop))
             sums = [before + more.numpy() for before, more in zip(sums, found, strict=True)]
             beat()
         (loss, correct), *rest = sums
@@ -71,7 +59,7 @@ class Evaluator:
         def body(number: Any, sums: Any) -> Any:
             first = (number * self._replicas + context.replica_id_in_sync_group) * BATCH
             place = first + tf.range(BATCH)
-            index = tf.minimum(place, self._count - 1)
+            index = self._source.index(start, number, place)
             here = tf.clip_by_value(self._count - first, 0, BATCH)
             with self._beside.scope():
                 outputs = self._model(prepared(tf.gather(images, index)), training=False)

@@ -13,9 +13,8 @@ import tensorflow as tf
 
 from ..contract import records
 from ..contract.states import WorkerExit
-from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, userdata
+from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, userdata
 from .control import Control
-from .datasets import Arrays
 from .errors import TrainError
 from .evaluate import Evaluator
 from .inputs import Inputs, data_digest
@@ -25,7 +24,7 @@ from .order import Schedule
 from .progress import Progress
 from .saver import Saver
 from .settings import Settings
-from .source import Held, on_each_device
+from .source import Held, HeldTest, Source, TestSource
 from .step import Parts, Stepper
 from .userfunction import UserFunction, told
 from .usermodel import UserModel
@@ -56,13 +55,12 @@ class _Session:
         with self._progress.phase("strategy"):
             cluster = strategy.join(settings)
         # The user's functions come after the strategy, which must be there before TensorFlow is used for anything.
-        self._arrays, digest = self._data()
-        images = len(self._arrays.x_train)
+        images, digest = self._data()
         self._schedule = Schedule(images, job.batch_size, job.epochs)
         with self._progress.phase("build") as record:
             self._blueprint = self._look_at_model(record)
             parts = self._build(cluster)
-            source = Held(cluster, self._arrays.x_train, self._arrays.y_train, job.seed, self._schedule)
+            source, test = self._sources(cluster)
         self._identity = {**fingerprint.identity(job, images, digest), **self._blueprint.identity}
         about = {
             "identity": self._identity,
@@ -77,7 +75,7 @@ class _Session:
             settings,
             self._schedule,
             Stepper(parts, source, self._schedule, settings.chief),
-            self._evaluator(parts),
+            Evaluator(cluster, parts.model, parts.objective, parts.beside, test),
             saver,
             self._progress,
             self._control,
@@ -95,18 +93,40 @@ class _Session:
             self._finish(parts, journey)
         return end
 
-    def _data(self) -> tuple[Arrays, str]:
-        """The data set and a digest of all of it; a user's function is called here."""
+    def _data(self) -> tuple[int, str]:
+        """Get the data set, calling the user's function if it is one; returns how many images, and a digest."""
+        self._factory: stream.Factory | None = None
         if self._inputs.arrays is not None:
-            return self._inputs.arrays, self._inputs.digest
-        name = self._settings.job.dataset_function
+            self._arrays = self._inputs.arrays
+            return len(self._arrays.x_train), self._inputs.digest
+        name, seed = self._settings.job.dataset_function, self._settings.job.seed
         assert name is not None
         with self._progress.phase("data"):
             function = UserFunction(name, "train.dataset", "data")
-            seed = self._settings.job.seed
-            arrays = userdata.arrays(function, function.call(userdata.RETURNS, {"seed": seed}))
+            made = function.call(userdata.RETURNS, {"seed": seed})
+            self._factory = stream.factory(function, made, seed)
             keras.utils.set_random_seed(seed)  # whatever the function has drawn
-            return arrays, data_digest(arrays)
+            if self._factory is None:
+                self._arrays = userdata.arrays(function, made)
+                return len(self._arrays.x_train), data_digest(self._arrays)
+            self._arrays = self._factory.sample
+        if self._settings.chief and not self._factory.ordered:
+            print(
+                f"each epoch is shuffled through a buffer of {stream.SHUFFLED} elements, as `train` takes no `epoch`",
+                file=sys.stderr,
+                flush=True,
+            )
+        return self._factory.train_size, self._factory.digest
+
+    def _sources(self, cluster: Any) -> tuple[Source, TestSource]:
+        arrays, rank, seed = self._arrays, self._settings.rank, self._settings.job.seed
+        if self._factory is None:
+            held = Held(cluster, arrays.x_train, arrays.y_train, seed, self._schedule)
+            return held, HeldTest(cluster, arrays.x_test, arrays.y_test)
+        return (
+            stream.TrainStream(cluster, self._factory, rank, seed, self._schedule),
+            stream.TestStream(cluster, self._factory, rank),
+        )
 
     def _look_at_model(self, record: dict[str, Any]) -> model.Blueprint:
         """The model's blueprint; tells which promise holds for it."""
@@ -142,11 +162,6 @@ class _Session:
             shapes = objective.metrics.shapes if objective.metrics else []
             metric_sums = [_counter(tf.float64, shape) for shape in shapes]
         return Parts(cluster, net, updates, scale, step, loss_sum, correct, objective, beside, metric_sums)
-
-    def _evaluator(self, parts: Parts) -> Evaluator:
-        arrays, cluster = self._arrays, parts.strategy
-        images, labels = on_each_device(cluster, arrays.x_test), on_each_device(cluster, arrays.y_test)
-        return Evaluator(cluster, parts.model, parts.objective, parts.beside, images, labels, len(arrays.x_test))
 
     def _restore(self, parts: Parts, now: dict[str, Any], record: dict[str, Any]) -> Journey:
         """The journey of the checkpoint to go on from, its arrays put back; a fresh one if there is none."""

@@ -11,6 +11,8 @@ from .order import Schedule
 from .strategy import local_devices
 
 NO_LIMIT = 2**31 - 1
+BATCH = 128  # images of a batch in a validation, whatever the model trains with
+ROUNDS_PER_CALL = 8  # of validation batches; then all meet: a peer's death shows, and progress can be told
 
 
 class Source(Protocol):
@@ -50,12 +52,44 @@ class Held:
         return tf.gather(order, start + tf.minimum(slot, real - 1))
 
 
+class TestSource(Protocol):
+    """What a validation is fed with, a few rounds of batches at a time."""
+
+    @property
+    def count(self) -> int:
+        """Images in all."""
+
+    def arguments(self, start: int) -> tuple[Any, Any]:
+        """(images, labels) on each device for the rounds from `start` on; called for all rounds in their order."""
+
+    def index(self, start: Any, number: Any, place: Any) -> Any:
+        """The places in `images` of one batch of round `number`, given the places in the whole set; in the graph."""
+
+
+class HeldTest:
+    """The whole set as a tensor on every device."""
+
+    def __init__(self, cluster: Any, images: Any, labels: Any) -> None:
+        self._images, self._labels = on_each_device(cluster, images), on_each_device(cluster, labels)
+        self.count = len(images)
+
+    def arguments(self, start: int) -> tuple[Any, Any]:  # noqa: ARG002 - as all sources
+        return self._images, self._labels
+
+    def index(self, start: Any, number: Any, place: Any) -> Any:  # noqa: ARG002 - as all sources
+        return tf.minimum(place, self.count - 1)
+
+
 def on_each_device(cluster: Any, array: Any) -> Any:
-    """The array as a tensor on every local device: a replica that gathers from another's would copy it each step."""
-    devices = iter(local_devices(cluster))
+    """The array as a tensor on every local device: a replica that gathers from another's would copy it each step.
+
+    A list holds an array for each device.
+    """
+    devices = iter(enumerate(local_devices(cluster)))
 
     def on_next(_: Any) -> Any:
-        with tf.device(next(devices)):
-            return tf.identity(tf.constant(array))
+        number, device = next(devices)
+        with tf.device(device):
+            return tf.identity(tf.constant(array[number] if isinstance(array, list) else array))
 
     return cluster.experimental_distribute_values_from_function(on_next)

@@ -12,7 +12,7 @@ from .datasets import Arrays
 from .userfunction import UserFunction
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-RETURNS = f"the arrays ({', '.join(KEYS)}), as a tuple or as a dict"
+RETURNS = f"the arrays ({', '.join(KEYS)}), as a tuple or as a dict, or a dict with functions `train` and `test`"
 _MAX_CLASSES = 1 << 20  # labels beyond this are numbers, not classes
 
 
