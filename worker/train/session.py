@@ -79,7 +79,8 @@ class _Session:
         except tf.errors.OpError as error:
             failure = breakage.explain(error, len(settings.workers), job.deterministic)
             if failure.reason == "peer":
-                saver.save(journey, "rescue")
+                with self._progress.phase("rescue"):
+                    saver.save(journey, "rescue")
             raise failure from error
         finally:
             saver.finish()
