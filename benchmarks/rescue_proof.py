@@ -105,7 +105,7 @@ def make_data(path: Path) -> None:
     )
 
 
-def make_job(data: Path, epochs: int, **every: int) -> dict[str, Any]:
+def make_job(data: Path, epochs: int, **every: float) -> dict[str, Any]:
     """The trainer's settings; no checkpoints but those asked for: a rescue must stand alone."""
     return {
         "model": "cnn",
