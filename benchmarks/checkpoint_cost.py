@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn")
     options = parser.parse_args()
     job = plain_job(options.dataset, options.batch_size, options.threads)
-    print("| promise | cost | quartiles | at most |\n|---|---|---|---|")
+    print("| promise | cost | quartiles | processor time | at most |\n|---|---|---|---|---|")
     for number, (name, without, with_, most) in enumerate(comparisons(options.workers)):
         with tempfile.TemporaryDirectory(prefix="cost-", ignore_cleanup_errors=True) as place:
             rows = contest(
@@ -59,7 +59,7 @@ def main() -> None:
 def line(name: str, row: Row, most: float) -> str:
     """A row of the table; cost is the part of the speed that is lost."""
     low, high = 1 - row.spread[1], 1 - row.spread[0]
-    return f"| {name} | {1 - row.ratio:+.1%} | {low:+.1%} to {high:+.1%} | {most:.0%} |"
+    return f"| {name} | {1 - row.ratio:+.1%} | {low:+.1%} to {high:+.1%} | {row.work - 1:+.1%} | {most:.0%} |"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Speeds on a shared machine vary by a factor of two within a minute. Here all contestants are started once, then do a
 turn of about a second each, round after round in changing order, and what is compared is the median of each round's
-ratio to the first of them.
+ratio to the first of them. The processor time of the chief is compared in the same way: it hardly knows the neighbours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.lab import LAB, TURN, TURNS
 from tests.integration.training import Cluster, cluster
@@ -41,6 +41,14 @@ class Row:
     per_second: float
     ratio: float
     spread: tuple[float, float]  # lower and upper quartile of the rounds' ratios
+    work: float  # the chief's processor time, as a ratio to the first contestant's
+
+
+class _Taken(NamedTuple):
+    """How long a turn took: of the clock, and of the chief's processors."""
+
+    seconds: float
+    work: float
 
 
 class _Seat:
@@ -52,8 +60,8 @@ class _Seat:
         self._ranks = ranks
         self._turn = 0
 
-    def take_turn(self, amount: int) -> float:
-        """How many seconds the turn took."""
+    def take_turn(self, amount: int) -> _Taken:
+        """Blocks until the turn is over."""
         self._turn += 1
         temporary = self._folder / f"{TURN}.new"
         temporary.write_text(f"{self._turn} {amount}")
@@ -63,7 +71,8 @@ class _Seat:
             with contextlib.suppress(FileNotFoundError):
                 lines = (self._folder / TURNS).read_text().splitlines(keepends=True)
                 if len(lines) >= self._turn and lines[self._turn - 1].endswith("\n"):
-                    return float(json.loads(lines[self._turn - 1])["seconds"])
+                    told = json.loads(lines[self._turn - 1])
+                    return _Taken(float(told["seconds"]), float(told["cpu"]))
             for rank in self._ranks.ranks:
                 if rank.process.poll() is not None:
                     raise RuntimeError(f"{self.contestant.name}: a rank ended:\n{rank.log}")
@@ -115,24 +124,29 @@ def contest(
             seats.append(_Seat(one, home / "g1", ranks))
             seats[-1].take_turn(amount or 20)  # one after the other: starting is slow work, too
         if amount is None:
-            amount = max(1, int(50 * seconds / seats[0].take_turn(50)))
+            amount = max(1, int(50 * seconds / seats[0].take_turn(50).seconds))
         for seat in seats:  # so that each has found its pace
             seat.take_turn(amount)
-        times: dict[str, list[float]] = {one.name: [] for one in contestants}
+        times: dict[str, list[_Taken]] = {one.name: [] for one in contestants}
         for turn, place in itertools.product(range(rounds), range(len(seats))):
             chosen = seats[place if turn % 2 == 0 else -1 - place]
             times[chosen.contestant.name].append(chosen.take_turn(amount))
     return [_row(name, taken, times[contestants[0].name], amount * count) for name, taken in times.items()]
 
 
-def _row(name: str, taken: list[float], base: list[float], amount: int) -> Row:
-    ratios = [b / t for b, t in zip(base, taken, strict=True)]
+def _row(name: str, taken: list[_Taken], base: list[_Taken], amount: int) -> Row:
+    ratios = [b.seconds / t.seconds for b, t in zip(base, taken, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-    return Row(name, amount / statistics.median(taken), statistics.median(ratios), (low, high))
+    work = statistics.median(t.work / b.work for b, t in zip(base, taken, strict=True))
+    median = statistics.median(one.seconds for one in taken)
+    return Row(name, amount / median, statistics.median(ratios), (low, high), work)
 
 
 def table(rows: Sequence[Row], unit: str = "images/s") -> str:
     """A line for each contestant, ready to be pasted into a page."""
-    lines = [f"| | {unit} | ratio | quartiles |", "|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} |" for r in rows]
+    lines = [f"| | {unit} | ratio | quartiles | processor time |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} | {r.work:.3f} |"
+        for r in rows
+    ]
     return "\n".join(lines)
