@@ -46,6 +46,8 @@ def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
     hint = "Ctrl-C stops the run" if owns else "Ctrl-C leaves the view"
     screen = screen_for(sys.stdout, plain=plain, hint=f"{hint}; closed, it goes on: launcher attach {run.name}")
     with _signals() as wishes:
+        if screen.most_behind is None:  # plain lines: there is no line below that could say it all the time
+            screen.note(f"run {run.name} ({hint}; closed, it goes on: launcher attach {run.name})")
         follower = Follower(run, screen, verbose=verbose, past_coordinator=True)
         try:
             left = _watch(run, follower, screen, wishes, owns=owns)

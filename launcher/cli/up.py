@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -41,5 +42,10 @@ def up(
     runs = Path(spec.coordinator.runs)
     run = listing.make_run_folder(runs, spec.name, datetime.now())  # noqa: DTZ005 - a person reads the name
     listing.remember(runs, os.environ)
-    launch.write_about(spec, run, overrides or (), launched_at)
-    return begin_and_show(launch.prepare(spec, run), detach=detach, plain=plain, verbose=verbose)
+    try:
+        launch.write_about(spec, run, overrides or (), launched_at)
+        prepared = launch.prepare(spec, run)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)  # nothing has begun: there is no run to look at
+        raise
+    return begin_and_show(prepared, detach=detach, plain=plain, verbose=verbose)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +11,10 @@ from launcher.runs.folder import RunFolder
 from launcher.runs.model import Alive
 from worker.contract import records
 from worker.contract.layout import agent_socket, coordinator_socket
+from worker.contract.peers import peer_of
 from worker.contract.records import Record
 
 _DEADLINE_S = 0.25
-_CREDENTIALS = struct.Struct("3i")
 _START_TIME = 22  # of /proc/PID/stat, counted from 1
 
 
@@ -70,10 +68,8 @@ def listener(address: str) -> int | None:
             return 0
         except OSError:
             return None
-        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(raw)
-    # The names are anybody's to bind, so another user's process is not ours.
-    return pid if uid == os.getuid() else None
+        peer = peer_of(probe)
+    return peer.pid if peer.mine else None
 
 
 def process_lives(pid: int, start_time: int) -> bool:

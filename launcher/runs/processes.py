@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Literal
 import psutil
 
 from worker.contract import layout, names, wire
+from worker.contract.peers import peer_of
 
 Kind = Literal["coordinator", "agent", "warden", "worker"]
 _SOCKET = re.compile(r"@(launcher-(?:run-)?\d+-[0-9a-f]{24})$")
-_CREDENTIALS = struct.Struct("3i")
 PROBE_S = 1.0
 
 
@@ -88,10 +87,10 @@ def _behind(name: str, known: Mapping[str, str]) -> Iterator[RunProcess]:
         peer.settimeout(PROBE_S)
         try:
             peer.connect("\0" + name)
-            credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            pid, uid, _ = _CREDENTIALS.unpack(credentials)
-            if uid != os.getuid():
+            other = peer_of(peer)
+            if not other.mine:
                 return
+            pid = other.pid
             run, host = known.get(name, "?"), ""
             if not coordinator:
                 # The kernel names whoever called listen(): the relay that started the agent.

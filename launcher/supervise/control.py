@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import socket
-import struct
 from typing import Any
 
 from launcher.runs.folder import RunFolder
 from worker.contract import layout, wire
+from worker.contract.peers import peer_of
 
 STOP = "stop"
 ANSWER = "heard"
-_CREDENTIALS = struct.Struct("3i")
 
 
 def bind(run: RunFolder) -> socket.socket | None:
@@ -36,7 +34,7 @@ def ask_to_stop(run: RunFolder, how: str, by: str, *, timeout_s: float = 5.0) ->
         peer.settimeout(timeout_s)
         try:
             peer.connect(layout.coordinator_socket(str(run.path)))
-            if not _same_user(peer):
+            if not peer_of(peer).mine:
                 return False
             peer.sendall(wire.encode({"type": STOP, "how": how, "by": by}))
             decoder = wire.Decoder()
@@ -72,7 +70,7 @@ class ControlServer:
         with contextlib.suppress(OSError):
             peer, _ = self._listener.accept()
             peer.setblocking(False)
-            if not _same_user(peer):
+            if not peer_of(peer).mine:
                 peer.close()
                 return
             self._peers[peer] = wire.Decoder()
@@ -97,8 +95,3 @@ class ControlServer:
         self._peers.pop(peer, None)
         self._selector.unregister(peer)
         peer.close()
-
-
-def _same_user(peer: socket.socket) -> bool:
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return bool(_CREDENTIALS.unpack(credentials)[1] == os.getuid())

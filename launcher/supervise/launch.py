@@ -221,12 +221,14 @@ def _write_plan(run: RunFolder, plan: LaunchPlan) -> None:
 
 def _stage(spec: ClusterSpec, run: RunFolder, host: str) -> tuple[str, str]:
     folder = run.host(host)
-    Path(folder.root).mkdir(mode=0o700, parents=True, exist_ok=True)
+    run.hosts.mkdir(mode=0o700, exist_ok=True)
+    Path(folder.root).mkdir(mode=0o700, exist_ok=True)
     code = stage_code.stage(folder)
     if spec.program is not None:
         return code, stage_source.stage(spec.sync, folder)
     empty = Path(folder.sources("none"))
-    empty.mkdir(mode=0o700, parents=True, exist_ok=True)
+    empty.parent.mkdir(mode=0o700, exist_ok=True)
+    empty.mkdir(mode=0o700, exist_ok=True)
     return code, str(empty)
 
 

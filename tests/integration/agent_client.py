@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.talk import Talk
 from worker.contract import layout, records, wire
 from worker.contract.layout import HostFolder
-from worker.contract.talk import Talk
 
 WORKER = Path(__file__).parents[2] / "worker"
 TRAINER = Path(__file__).with_name("fake_trainer.py")
@@ -174,17 +174,22 @@ class AgentHouse:
         self.watched |= {(pid, start_time(pid)) for pid in pids if is_alive(pid)}
 
     def close(self) -> None:
-        """Stop whatever is left, then prove that nothing is alive. A test that left something alive fails here."""
-        places = {client.place.root: client.place for client in self._clients}
+        """Stop whatever is left, then prove that nothing is alive. What is alive fails the test, and is killed."""
+        folders = {Path(client.place.root) for client in self._clients}
         for client in self._clients:
             client.hang_up()
-        for root in places:
-            end(Path(root))
-        until(lambda: not any(left_alive(Path(root)) for root in places), "something of the test's is still alive")
-        left = [pid for pid, born in self.watched if is_alive(pid) and start_time(pid) == born]
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert left == []
+        for folder in folders:
+            end(folder)
+        try:
+            until(lambda: not self._left(folders), "nothing of the test's is alive any more")
+        finally:
+            for pid in self._left(folders):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _left(self, folders: set[Path]) -> list[int]:
+        watched = [pid for pid, born in self.watched if is_alive(pid) and start_time(pid) == born]
+        return watched + [pid for folder in folders for pid in left_alive(folder)]
 
 
 @contextlib.contextmanager
@@ -197,15 +202,17 @@ def agents() -> Iterator[AgentHouse]:
 
 
 def end(folder: Path) -> None:
-    """Stop the ranks of a folder's agent at once, if there is one, and wait for the agent's own end."""
+    """Stop the ranks of a folder's agent at once, if there is one, and let it go without its grace."""
     if not is_listening(folder):
         return
     client = AgentClient(folder, start=False)
     with contextlib.suppress(AssertionError, OSError):
-        client.message(wire.HELLO)
+        client.command(1 << 40)
         client.send(client.talk.stop("now", "the test is over"))
-        client.send(client.talk.status())
-        client.message(wire.HELLO)  # the stop before it was heard: a relay that is hung up on drops what it holds
+        deadline = time.monotonic() + PATIENCE_S
+        while not client.closed and time.monotonic() < deadline:
+            client.send(client.talk.leave())
+            client.read(0.02)
     client.hang_up()
 
 

@@ -169,12 +169,12 @@ def grandchildren(launcher: Launcher) -> list[int]:
     return [int(p.read_text()) for p in pids.iterdir() if p.name.isdigit()]
 
 
-def with_grandchildren(launcher: Launcher) -> list[int]:
+def with_grandchildren(launcher: Launcher, program: str = DOUBLE_FORKS) -> list[int]:
     """A run whose ranks have grandchildren with a cleared environment in sessions of their own; their pids."""
     pids = launcher.folder / "pids"
     pids.mkdir()
     launcher.env["PIDS"] = str(pids)
-    started(launcher, program=DOUBLE_FORKS)
+    started(launcher, program=program)
     wait_for(lambda: len(grandchildren(launcher)) == 2, "the grandchildren")
     return [*grandchildren(launcher), *launcher.rank_pids()]
 
@@ -205,13 +205,20 @@ def test_a_killed_warden_leaves_nothing_alive(launcher: Launcher) -> None:
     assert launcher.json("status")["state"] == "failed"
 
 
-def test_ps_finds_and_kills_what_outlived_both_agent_and_warden(launcher: Launcher) -> None:
-    started(launcher, program=DEAF)
+def test_ps_kills_what_outlived_both_agent_and_warden_and_nothing_that_is_minded(launcher: Launcher) -> None:
+    mine = with_grandchildren(launcher, program=DOUBLE_FORKS.replace("env={}, ", ""))
     agent, warden = agent_pids(launcher)
-    ranks = launcher.rank_pids()
-    living = launcher.json("ps")
-    assert {p["pid"] for p in living if p["kind"] == "worker"} >= set(ranks)
-    assert all(p["minded"] for p in living if p["pid"] in ranks)
-    launcher.run("down", "--now")
+    minded = launcher.json("ps", "--kill")
+    assert {p["pid"] for p in minded} >= {agent, warden, coordinator_pid(launcher), *mine}
+    assert [p for p in minded if not p["minded"] or p["killed"]] == []
+    for pid in (warden, agent):
+        os.kill(pid, signal.SIGSTOP)  # neither may act on the other's death
+    for pid in (warden, agent):
+        os.kill(pid, signal.SIGKILL)
+    left = grandchildren(launcher)
+    wait_for(lambda: not is_alive(agent) and not is_alive(warden), "both to be gone")
+    assert [pid for pid in left if is_alive(pid)] == left
+    wait_for(lambda: launcher.json("status")["state"] == "failed", "the run to be failed")
+    killed = [p["pid"] for p in launcher.json("ps", "--kill") if p["killed"]]
+    assert sorted(killed) == sorted(left)
     all_gone(launcher)
-    assert [p for p in launcher.json("ps") if p["pid"] in (agent, warden, *ranks)] == []

@@ -135,6 +135,16 @@ def test_no_generation_starts_before_the_leftovers_of_the_last_are_gone() -> Non
     assert world.spawned[-1] == (2, 0)
 
 
+def test_leftovers_that_do_not_die_are_told_and_hold_the_next_generation_back() -> None:
+    world = World(sweeps=False).commanded(1).started(0)
+    world.exit(0, code=0)
+    world.happen(events.Stuck([77, 78]))
+    assert world.journal[-1]["type"] == records.LEFTOVERS
+    assert world.journal[-1]["pids"] == [77, 78]
+    world.start(1, generation=2)
+    assert world.spawned == [(1, 0)]
+
+
 # The lease.
 
 
@@ -553,8 +563,7 @@ def test_when_the_warden_dies_the_ranks_have_ten_seconds_in_all() -> None:
     world.wait(10.5)
     assert world.signals == [(0, "SIGTERM"), (0, "SIGKILL")]
     world.exit(0, signal="SIGKILL")
-    world.wait(0.25)
-    assert world.left
+    assert world.left  # at once: nobody is waited for
     assert world.journal[-1]["reason"] == "the agent's warden died"
 
 

@@ -123,3 +123,9 @@ def test_agent_and_contract_need_only_the_standard_library() -> None:
         if name.split(".")[0] in third
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("place", ["worker/__main__.py", "worker/verbs.py", "worker/agent", "worker/contract"])
+def test_what_runs_under_a_hosts_own_python_parses_as_python_3_8(place: str) -> None:
+    for path in modules(place):
+        ast.parse(path.read_text(), filename=str(path), feature_version=(3, 8))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import re
 from enum import Enum
 from pathlib import Path
 
 import pytest
-import typer
 from typer.main import get_command
 
+from launcher.cli.app import app, register
 from launcher.runs.folder import RunFolder
 from launcher.runs.read import read_run
 from launcher.view import values
@@ -23,7 +21,8 @@ from worker.contract.states import RankState, RunState
 DOCS = Path(__file__).parents[2] / "docs"
 RUN_FOLDER = (DOCS / "run-folder.md").read_text()
 CLI = (DOCS / "cli.md").read_text()
-VERBS = {"list": "list_.list_runs", "status": "status.status", "logs": "logs.logs", "report": "report.report"}
+register()
+VERBS = get_command(app).commands  # type: ignore[attr-defined]
 
 
 def section(page: str, title: str) -> str:
@@ -60,22 +59,20 @@ def test_every_file_of_a_run_is_on_the_page() -> None:
         assert shown in RUN_FOLDER
 
 
+def test_every_verb_has_a_section_on_the_page_and_no_other() -> None:
+    assert re.findall(r"^## ([a-z]+)$", CLI, flags=re.MULTILINE) == list(VERBS)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_options_on_the_page_are_the_verbs_own(verb: str) -> None:
-    module, function = VERBS[verb].split(".")
-    app = typer.Typer()
-    app.command()(getattr(importlib.import_module(f"launcher.cli.{module}"), function))
-    app.command("other")(lambda: None)
-    known = {
-        option
-        for command in get_command(app).commands.values()  # type: ignore[attr-defined]
-        for parameter in command.params
-        for option in parameter.opts
-        if option.startswith("-")
-    }
+    known = {option for parameter in VERBS[verb].params for option in parameter.opts if option.startswith("-")}
     told = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", section(CLI, verb)))
     assert told == known
-    assert inspect.getdoc(getattr(importlib.import_module(f"launcher.cli.{module}"), function))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_an_example(verb: str) -> None:
+    assert "Example:  launcher" in (VERBS[verb].help or "")
 
 
 def test_the_keys_on_the_page_are_those_that_are_printed(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_least_spec_has_every_default(tmp_path: Path) -> None:
 
 def test_the_default_cluster_is_two_workers_on_this_machine() -> None:
     spec = load(ROOT / "cluster.yaml", environ={"HOME": "/home/me"})
-    assert spec.hosts == (HostSpec("here", local=True, workers=2),)
+    assert spec.hosts == (HostSpec("here", local=True, workers=2, gpus=0),)
     assert spec.train == TrainSpec()
 
 

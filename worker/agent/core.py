@@ -245,6 +245,8 @@ class Core:
         generation.on(event, self._t)
         if generation.over:
             self._idle_until = self._t + GRACE_S
+            if self._must_leave:
+                self._maybe_leave()
 
     def _disk_full(self, event: events.DiskFull) -> None:
         self._out.write(records.DISK_FULL, message=event.message[:MOST_TEXT])

@@ -13,16 +13,16 @@ import stat
 import struct
 import sys
 import time
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from ..contract import layout, wire
+from ..contract.peers import peer_of
 
 MOST_BUFFERED = 1 << 18
 PIECE = 1 << 16
 START_S = 20.0
 MOST_STARTS = 3
 _LENGTH = struct.Struct(">I")
-_CREDENTIALS = struct.Struct("3i")
 
 
 class ReachError(Exception):
@@ -48,12 +48,6 @@ def main(argv: List[str]) -> int:
         return _absent("no agent of this run is alive here")
     _pump(agent, first)
     return 0
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """The user at the other end of a Unix socket."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def _absent(why: str) -> int:
@@ -135,9 +129,10 @@ def _connect(name: str) -> Optional[socket.socket]:
     except ConnectionRefusedError:
         agent.close()
         return None
-    if peer_uid(agent) != os.getuid():
+    peer = peer_of(agent)
+    if not peer.mine:
         agent.close()
-        raise ReachError(f"user {peer_uid(agent)} has taken the name of this run's agent")
+        raise ReachError(f"user {peer.uid} has taken the name of this run's agent")
     return agent
 
 
@@ -176,35 +171,63 @@ def _start(name: str, reach: wire.Message) -> bool:
 
 
 def _pump(agent: socket.socket, first: bytes) -> None:
-    """Both ways until the agent has closed, or nobody reads us any more. Never holds more than 256 KiB each way."""
+    """Both ways until the agent has closed, or the client is gone and all that it said is handed on.
+
+    Never holds more than 256 KiB each way. A client that hangs up right after its last word is heard: only what is
+    said to it is dropped then.
+    """
     agent.setblocking(False)
     to_agent, to_client = bytearray(), bytearray(first)
-    reading, closed = True, False  # from standard input; the agent's side
+    reading, listening, closed = True, True, False  # the client still talks; it still reads; the agent has closed
     piece = _safe_piece()
     while to_client or not closed:
-        poll = select.poll()
-        poll.register(1, select.POLLOUT if to_client else 0)  # its reader's end is told in any case
-        if not closed:
-            if reading and len(to_agent) < MOST_BUFFERED:
-                poll.register(0, select.POLLIN)
-            wanted = select.POLLIN if len(to_client) < MOST_BUFFERED else 0
-            poll.register(agent, wanted | (select.POLLOUT if to_agent else 0))
-        ready = dict(poll.poll())
-        if ready.get(1, 0) & ~select.POLLOUT:
-            return
-        try:
-            if 0 in ready:
-                data = os.read(0, PIECE)
-                to_agent += data
-                reading = bool(data)
-            if 1 in ready:
-                del to_client[: os.write(1, to_client[:piece])]
-            if agent.fileno() in ready:
-                closed = _exchange(agent, to_agent, to_client)
-            if not reading and not to_agent and not closed:
+        ready = _wait(agent, to_agent, to_client, reading, listening, closed)
+        if 0 in ready:
+            data = _read_client()
+            to_agent += data
+            reading = bool(data)
+        if 1 in ready:
+            listening = not ready[1] & ~select.POLLOUT and _write_client(to_client, piece)
+        if agent.fileno() in ready:
+            closed = _exchange(agent, to_agent, to_client)
+        if not listening:
+            to_client.clear()
+        if not reading and not to_agent and not closed:
+            if not listening:
+                return
+            with contextlib.suppress(OSError):
                 agent.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
+
+
+def _wait(
+    agent: socket.socket, to_agent: bytearray, to_client: bytearray, reading: bool, listening: bool, closed: bool
+) -> Dict[int, int]:
+    """What can be done now: descriptors and poll's bits."""
+    poll = select.poll()
+    if listening:
+        poll.register(1, select.POLLOUT if to_client else 0)  # that its reader is gone is told in any case
+    if not closed:
+        if reading and len(to_agent) < MOST_BUFFERED:
+            poll.register(0, select.POLLIN)
+        wanted = select.POLLIN if len(to_client) < MOST_BUFFERED else 0
+        poll.register(agent, wanted | (select.POLLOUT if to_agent else 0))
+    return dict(poll.poll())
+
+
+def _read_client() -> bytes:
+    try:
+        return os.read(0, PIECE)
+    except OSError:
+        return b""
+
+
+def _write_client(to_client: bytearray, piece: int) -> bool:
+    """Write what fits; False if nobody reads any more."""
+    try:
+        del to_client[: os.write(1, to_client[:piece])]
+    except OSError:
+        return False
+    return True
 
 
 def _exchange(agent: socket.socket, to_agent: bytearray, to_client: bytearray) -> bool:

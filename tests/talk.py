@@ -6,9 +6,9 @@ echoes, and the number of the last event, after which a new connection goes on.
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any
 
-from . import wire
+from worker.contract import wire
 
 
 class Talk:
@@ -21,7 +21,7 @@ class Talk:
         self.term = 0
         self.seq = 0  # of the last event that was read
         self.nonce = ""
-        self.hello: Optional[wire.Message] = None
+        self.hello: wire.Message | None = None
 
     def reach(self, start: bool) -> bytes:
         """The first frame on a fresh stream; forgets whatever half frame the last connection ended with."""
@@ -29,7 +29,7 @@ class Talk:
         self.hello = None
         return wire.encode({"type": wire.REACH, "start": start, **self._where})
 
-    def feed(self, data: bytes) -> List[wire.Message]:
+    def feed(self, data: bytes) -> list[wire.Message]:
         """The messages completed by `data`, in order; events that were read before are left out. Raises WireError."""
         return [message for message in self._decoder.feed(data) if self._note(message)]
 
@@ -42,7 +42,7 @@ class Talk:
         """Let the lease run from the moment at which the newest nonce was sent."""
         return self._send(wire.RENEW, term=self.term, nonce=self.nonce)
 
-    def start(self, generation: int, ranks: List[Any], timeouts: Any, keep: Optional[int]) -> bytes:
+    def start(self, generation: int, ranks: list[Any], timeouts: Any, keep: int | None) -> bytes:
         """Start a generation; `ranks` are rank orders (see wire and the docs of the agent)."""
         return self._send(wire.START, term=self.term, generation=generation, ranks=ranks, timeouts=timeouts, keep=keep)
 
