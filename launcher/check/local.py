@@ -35,7 +35,7 @@ def gather(
     """The facts of every local host of the spec but those to `skip`; other hosts are left out. Writes nothing.
 
     `codes` are the staged packages by host, by default the installed one. `sources` are the workers' working folders by
-    host, by default the user's own for a program and an empty one for the trainer. `port_offset` says where in the
+    host, by default the user's own if its code is run and an empty one otherwise. `port_offset` says where in the
     range of ports to begin, by default elsewhere each time. Raises NotFitError: no such Python, no address in
     `network`, an nvidia-smi that fails.
     """
@@ -50,7 +50,7 @@ def gather(
     for host in local:
         address, interface = network.address_of(host, alone=all(other.local for other in spec.hosts))
         place = folder.host(host.name)
-        own = spec.sync.source if spec.program else place.sources("none")
+        own = spec.sync.source if spec.runs_own_code else place.sources("none")
         facts[host.name] = HostFacts(
             host=host.name,
             machine=machine(),

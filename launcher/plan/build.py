@@ -12,6 +12,7 @@ from launcher.plan import gpus
 from launcher.plan.environment import Life, Seat, check, endpoint, environment
 from launcher.plan.facts import Facts, HostFacts
 from launcher.plan.model import UNKNOWN, HostPlan, LaunchPlan, RankPlan
+from launcher.plan.promise import promise
 from launcher.spec.model import ClusterSpec, HostSpec
 from worker.contract.layout import HostFolder
 
@@ -49,6 +50,7 @@ def plan(
         resumes=resumes,
         global_batch=spec.train.batch_size if spec.train else None,
         epochs=spec.train.epochs if spec.train else None,
+        promise=promise(spec),
     )
 
 

@@ -73,7 +73,7 @@ def environment(spec: ClusterSpec, seat: Seat, life: Life) -> Mapping[str, str]:
     env.update(_network(seat, life))
     if spec.train is not None:
         env[names.TRAIN] = json.dumps(_train(spec, seat, life))
-    if spec.program is not None and seat.facts is not None:
+    if spec.runs_own_code and seat.facts is not None:
         before = seat.host.env.get("PYTHONPATH", seat.facts.environment.get("PYTHONPATH", ""))
         env["PYTHONPATH"] = ":".join(part for part in (seat.facts.source, before) if part)
     added = {"no_proxy", "PYTHONPATH"} & env.keys()  # the user's value is already a part of ours

@@ -21,6 +21,7 @@ def to_json(plan: LaunchPlan) -> dict[str, Any]:
         "resumes": plan.resumes,
         "global_batch": plan.global_batch,
         "epochs": plan.epochs,
+        "promise": plan.promise,
         "known": plan.known,
         "hosts": [
             {"name": h.name, "local": h.local, "folder": h.folder, "code": h.code, "ranks": list(h.ranks)}
@@ -45,6 +46,7 @@ def from_json(value: object) -> LaunchPlan:
             resumes=_text(value, "resumes"),
             global_batch=_maybe_number(value, "global_batch"),
             epochs=_maybe_number(value, "epochs"),
+            promise=_text({"promise": "", **value}, "promise"),
         )
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

@@ -56,6 +56,7 @@ class LaunchPlan:
     resumes: str = ""
     global_batch: int | None = None  # None for a program
     epochs: int | None = None
+    promise: str = ""  # about results, in words; empty for a program
 
     @property
     def known(self) -> bool:

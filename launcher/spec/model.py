@@ -71,6 +71,11 @@ class TrainSpec:
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     communication: Literal["auto", "ring", "nccl"] = "auto"
 
+    @property
+    def functions(self) -> bool:
+        """Whether the model or the data come from a function of the user's."""
+        return ":" in self.model or self.dataset.function is not None
+
 
 @dataclass(frozen=True)
 class ProgramSpec:
@@ -132,3 +137,8 @@ class ClusterSpec:
     secrets: tuple[str, ...] = ()
     checkpoint: CheckpointSpec = CheckpointSpec()
     timeouts: Timeouts = Timeouts()
+
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether workers run code of the user's, so that the folder of `sync` travels to them."""
+        return self.program is not None or (self.train is not None and self.train.functions)

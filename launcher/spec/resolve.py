@@ -96,6 +96,8 @@ def _dataset(dataset: schema.Dataset, report: Report, places: Places) -> Dataset
     ((kind, value),) = dataset.given.items()
     if kind == "name":
         return DatasetSpec(value)
+    if kind == "function":
+        return DatasetSpec("function", function=value)
     loc: Loc = ("train", "dataset", kind)
     path = places.absolute(value)
     if kind == "npz":

@@ -17,6 +17,7 @@ from launcher.spec.types import (
     DatasetName,
     Duration,
     Few,
+    FunctionName,
     Gpus,
     HostName,
     Intervals,
@@ -156,10 +157,10 @@ class Sync(Keys):
 class Dataset(Keys):
     """What to train on: a named set (short form: its name alone), or files."""
 
-    shape = f"{', '.join(DATASETS)}, {{npz: FILE}} or {{idx: FOLDER}}"
+    shape = f"{', '.join(DATASETS)}, {{npz: FILE}}, {{idx: FOLDER}} or package.module:function"
 
     name: DatasetName = absent("a named set; `fashion-mnist-mini` comes with the launcher")
-    function: Text = absent("`package.module:function`, which returns the data", "mydata:load")
+    function: FunctionName = absent("`package.module:function`, which returns the data", "mydata:load")
     npz: Text = absent("a file with x_train, y_train, x_test and y_test, relative to the spec", "data/mine.npz")
     idx: Text = absent("a folder of IDX files, gzipped or not, relative to the spec", "data/mnist")
 
@@ -192,9 +193,16 @@ class Optimizer(Keys):
 class Train(Keys):
     """The built-in trainer's job."""
 
-    model: ModelName = default("cnn", "`cnn`, or `package.module:function`")
+    model: ModelName = default(
+        "cnn", "`cnn`, or `package.module:function`, which returns a Keras model", "mymodel:build"
+    )
     dataset: Annotated[Dataset, Short({"type": "string"})] = default(
-        "fashion-mnist-mini", f"{', '.join(DATASETS)}, or files", "mnist", "{npz: data/mine.npz}", "{idx: data/mnist}"
+        "fashion-mnist-mini",
+        f"{', '.join(DATASETS)}, files, or `package.module:function`",
+        "mnist",
+        "{npz: data/mine.npz}",
+        "{idx: data/mnist}",
+        "mydata:load",
     )
     epochs: Count = default(5, "how often all training images are gone through")
     batch_size: Count = default(64, "global: images in a step, over all workers and GPUs together")

@@ -14,6 +14,7 @@ A_NAME = "letters, digits, `.`, `_` and `-`, at most 63, not beginning with `.` 
 _ADDRESS = r"[A-Za-z0-9\[][A-Za-z0-9._:%\]-]{0,252}"
 _LOGIN = r"[A-Za-z0-9_][A-Za-z0-9._@:-]{0,252}"
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,200}"
+_FUNCTION = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
 _JOB = r"[a-z0-9][a-z0-9-]{0,39}"
 DATASETS = ("fashion-mnist-mini", "fashion-mnist", "mnist")
 
@@ -59,7 +60,7 @@ def _matching(kind: str, pattern: str, expected: str, suggest: Callable[[str], s
 
 def _model(value: Any) -> str:
     if isinstance(value, str) and ":" in value:
-        return values.matching(r"[\w.]+:\w+", "cnn, or package.module:function")(value)
+        return values.matching(_FUNCTION, "cnn, or package.module:function")(value)
     return values.one_of("cnn")(value)
 
 
@@ -109,4 +110,5 @@ Address = Annotated[str, _matching("address", _ADDRESS, "a host's name or addres
 Login = Annotated[str, _matching("text", _LOGIN, "a name, or [user@]host[:port]")]
 Variable = Annotated[str, _matching("name", _VARIABLE, "a variable's name: letters, digits and `_`")]
 ModelName = Annotated[str, Read(_model, "`cnn` or function", type="string")]
+FunctionName = Annotated[str, _matching("function", _FUNCTION, "package.module:function")]
 DatasetName = Annotated[str, OneOf(*DATASETS)]

@@ -224,7 +224,7 @@ def _stage(spec: ClusterSpec, run: RunFolder, host: str) -> tuple[str, str]:
     run.hosts.mkdir(mode=0o700, exist_ok=True)
     Path(folder.root).mkdir(mode=0o700, exist_ok=True)
     code = stage_code.stage(folder)
-    if spec.program is not None:
+    if spec.runs_own_code:
         return code, stage_source.stage(spec.sync, folder)
     empty = Path(folder.sources("none"))
     empty.parent.mkdir(mode=0o700, exist_ok=True)

@@ -20,7 +20,8 @@ def render(plan: LaunchPlan, *, width: int = 80, rank: int | None = None) -> str
     chosen = [plan.ranks[rank]] if rank is not None else list(plan.ranks)
     common = _common(chosen) if len(chosen) > 1 else {}
     hosts = {host.name: host for host in plan.hosts}
-    lines = [*_wrapped(_headline(plan), width, "  "), "", *_table(chosen, width)]
+    promised = _wrapped(f"promised: {plan.promise}", width, "  ") if plan.promise else []
+    lines = [*_wrapped(_headline(plan), width, "  "), *promised, "", *_table(chosen, width)]
     if common:
         lines += ["", "Environment of every rank", *_environment(common, width)]
     for one in chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_a_program_finds_its_folder_first_on_the_path_and_no_trainers_settings()
     assert theirs["PYTHONPATH"] == "/runs/job/hosts/a/sources/def:/mine"
     assert names.TRAIN not in theirs
     assert "PYTHONPATH" not in rank(found=found).env
+
+
+@pytest.mark.parametrize(
+    ("train", "known"),
+    [(TrainSpec(model="mine:build"), False), (TrainSpec(dataset=DatasetSpec("function", function="mine:load")), True)],
+)
+def test_a_trainer_with_functions_finds_them_first_on_the_path(train: TrainSpec, known: bool) -> None:
+    given = replace(spec(HostSpec("a", local=True)), train=train)
+    made = plan(given, {"a": facts("a", environment={"PYTHONPATH": "/site"})}, run="r")
+    assert made.ranks[0].env["PYTHONPATH"] == "/runs/job/hosts/a/sources/def:/site"
+    assert made.promise.startswith("the same bits on every run; ")
+    assert ("the same mathematics for any number of workers" in made.promise) == known
+    assert ("docs/exactness.md" in made.promise) != known
 
 
 @pytest.mark.parametrize(

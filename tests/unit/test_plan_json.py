@@ -33,6 +33,7 @@ def test_the_keys_are_stable() -> None:
         "resumes",
         "global_batch",
         "epochs",
+        "promise",
         "known",
         "hosts",
         "ranks",

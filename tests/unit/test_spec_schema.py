@@ -59,9 +59,6 @@ def test_every_key_of_the_spec_is_known_and_the_later_ones_are_refused_as_such(t
     "line",
     [
         "train: {precision: mixed_bfloat16}",
-        "train: {model: my.module:make}",
-        "train: {dataset: my.module:load}",
-        "train: {dataset: {function: my.module:load}}",
         "hosts: [{ssh: b, setup: [a]}]",
     ],
 )

@@ -6,21 +6,37 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from .beside import Beside
+from .objective import Objective, Share
+from .step import prepared
+
 BATCH = 128
 ROUNDS_PER_CALL = 8  # then all meet: a peer's death shows, and progress can be told
 
 
 class Score(NamedTuple):
     loss: float
-    accuracy: float
+    accuracy: float | None  # None: the targets are not classes
+    metrics: dict[str, float | None]
 
 
 class Evaluator:
     """Batch b of the set belongs to replica b mod R: a batch's numbers do not depend on how many workers there are."""
 
-    def __init__(self, strategy: Any, model: Any, images: Any, labels: Any, count: int) -> None:
+    def __init__(
+        self,
+        strategy: Any,
+        model: Any,
+        objective: Objective,
+        beside: Beside,
+        images: Any,
+        labels: Any,
+        count: int,
+    ) -> None:
         self._strategy = strategy
         self._model = model
+        self._objective = objective
+        self._beside = beside
         self._images = images
         self._labels = labels
         self._count = count
@@ -30,34 +46,42 @@ class Evaluator:
 
     def evaluate(self, beat: Any = lambda: None) -> Score:
         """The score of the current weights. Every worker must call it; blocks, and calls `beat` now and then."""
-        loss = correct = 0.0
+        metrics = self._objective.metrics
+        sums: list[Any] = [0.0] * (1 + len(metrics.shapes) if metrics else 1)
         for start in range(0, self._rounds, ROUNDS_PER_CALL):
             stop = min(start + ROUNDS_PER_CALL, self._rounds)
-            sums = self._call(self._images, self._labels, tf.constant(start), tf.constant(stop)).numpy()
-            loss += float(sums[0])
-            correct += float(sums[1])
+            found = self._call(self._images, self._labels, tf.constant(start), tf.constant(stop))
+            sums = [before + more.numpy() for before, more in zip(sums, found, strict=True)]
             beat()
-        return Score(loss / self._count, correct / self._count)
+        (loss, correct), *rest = sums
+        return Score(
+            float(loss) / self._count,
+            float(correct) / self._count if self._objective.told_accuracy else None,
+            metrics.results(rest) if metrics else {},
+        )
 
     def _traced_call(self, images: Any, labels: Any, start: Any, stop: Any) -> Any:
         sums = self._strategy.run(self._share, args=(images, labels, start, stop))
-        return self._strategy.experimental_local_results(sums)[0]
+        return [self._strategy.experimental_local_results(each)[0] for each in sums]
 
     def _share(self, images: Any, labels: Any, start: Any, stop: Any) -> Any:
         context = tf.distribute.get_replica_context()
+        metrics = self._objective.metrics
 
         def body(number: Any, sums: Any) -> Any:
             first = (number * self._replicas + context.replica_id_in_sync_group) * BATCH
             place = first + tf.range(BATCH)
             index = tf.minimum(place, self._count - 1)
-            weight = tf.cast(place < self._count, tf.float32)
-            x = tf.cast(tf.gather(images, index), tf.float32) / 255.0
-            y = tf.gather(labels, index)
-            logits = self._model(x, training=False)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits) * weight
-            right = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), y), tf.float32) * weight
-            found = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
-            return number + 1, sums + tf.cast(found, tf.float64)
+            here = tf.clip_by_value(self._count - first, 0, BATCH)
+            with self._beside.scope():
+                outputs = self._model(prepared(tf.gather(images, index)), training=False)
+                weight = tf.cast(place < self._count, tf.float32)
+                share = Share(tf.gather(labels, index), outputs, weight, here, here, 1)
+                found = tf.stack([self._objective.total(self._model, share), self._objective.right(share)])
+            more = [found, *(metrics.found(share) if metrics else [])]
+            return number + 1, [before + tf.cast(one, tf.float64) for before, one in zip(sums, more, strict=True)]
 
-        _, sums = tf.while_loop(lambda number, _: number < stop, body, (start, tf.zeros(2, tf.float64)))
+        shapes = [(2,), *(metrics.shapes if metrics else [])]
+        zeros = [tf.zeros(shape, tf.float64) for shape in shapes]
+        _, sums = tf.while_loop(lambda number, _: number < stop, body, (start, zeros))
         return context.all_reduce(tf.distribute.ReduceOp.SUM, sums)

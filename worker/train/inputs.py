@@ -7,10 +7,8 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Thread
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from . import datasets
 from .checkpoint import Checkpoint, CheckpointError, read
@@ -19,9 +17,12 @@ from .errors import TrainError
 
 @dataclass(frozen=True)
 class Inputs:
-    """The data set, a digest of all of it, the checkpoint to go on from, and how long reading took."""
+    """The data set, a digest of all of it, the checkpoint to go on from, and how long reading took.
 
-    arrays: datasets.Arrays
+    A data set that a user's function makes is not read here: the function may use TensorFlow, and comes later.
+    """
+
+    arrays: datasets.Arrays | None
     digest: str
     checkpoint: Checkpoint | None
     seconds: float
@@ -47,21 +48,20 @@ def in_background(kind: str, path: str | None, resume: str) -> Future[Inputs]:
 def _read(kind: str, path: str | None, resume: str) -> Inputs:
     start = time.monotonic()
     try:
-        arrays = datasets.load(kind, path)
+        arrays = None if kind == "function" else datasets.load(kind, path)
     except datasets.DataError as error:
         raise TrainError("data", error.message, hint=error.hint) from error
     try:
         checkpoint = read(resume) if resume else None
     except CheckpointError as error:
         raise TrainError("data", str(error), hint="resume from another checkpoint") from error
-    digest = data_digest(arrays.x_train, arrays.y_train, arrays.x_test, arrays.y_test)
-    return Inputs(arrays, digest, checkpoint, time.monotonic() - start)
+    return Inputs(arrays, data_digest(arrays) if arrays else "", checkpoint, time.monotonic() - start)
 
 
-def data_digest(*arrays: npt.NDArray[Any]) -> str:
-    """A hash of arrays: shapes, dtypes and what is in them."""
+def data_digest(data: datasets.Arrays) -> str:
+    """A hash of a data set: shapes, dtypes and what is in the arrays."""
     digest = hashlib.sha256()
-    for array in arrays:
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
         digest.update(f"{array.shape}{array.dtype.str}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:32]

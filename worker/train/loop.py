@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
-
 from ..contract import records
 from ..contract.states import WorkerExit
 from . import order
@@ -51,8 +49,6 @@ class Loop:
         self._journey = journey
         self._pace = Pace()
         self._due = ""  # why a checkpoint is due, if one is
-        self._order: Any = None
-        self._order_of = 0  # the epoch that `_order` belongs to
         self._teller = Teller(schedule, len(settings.workers), progress, journey)
         self._made_a_step = False
 
@@ -89,7 +85,7 @@ class Loop:
     def _meet(self, plan: int) -> None:
         """Traces with a chunk that has no step, and compares what the workers are about to do, and with what."""
         with self._progress.phase("trace"):
-            self._stepper.chunk(self._order_now(), Word(False, False, 0))
+            self._stepper.chunk(self._journey.step, Word(False, False, 0))
             self._plan = plan
             self._agreement.check(plan, self._journey.step)
 
@@ -103,7 +99,7 @@ class Loop:
         journey = self._journey
         word = Word(self._control.stop, self._wants_checkpoint(), self._pace.next_length(self._until()))
         start = time.monotonic()
-        agreed = self._stepper.chunk(self._order_now(), word)
+        agreed = self._stepper.chunk(journey.step, word)
         seconds = time.monotonic() - start
         if not agreed.finite:
             raise self._diverged(agreed)
@@ -128,16 +124,19 @@ class Loop:
         start = time.monotonic()
         score = self._evaluator.evaluate(lambda: self._teller.still_here(journey))
         epoch = journey.step // self._schedule.steps_per_epoch
-        entry = {
+        entry: dict[str, Any] = {
             "epoch": epoch,
             "step": journey.step,
             "loss": journey.loss_sum / images,
-            "accuracy": journey.correct / images,
+            "accuracy": journey.correct / images if score.accuracy is not None else None,
             "val_loss": score.loss,
             "val_accuracy": score.accuracy,
             "seconds": round(journey.train_seconds + time.monotonic() - start, 3),
             "images_per_second": round(images / max(journey.train_seconds, 1e-9), 1),
         }
+        if score.metrics:
+            validated = {f"val_{name}": value for name, value in score.metrics.items()}
+            entry["metrics"] = {**self._stepper.metrics(), **validated}
         journey.history.append(entry)
         self._progress.write(records.EPOCH, **entry)
         if self._falls_due(self._settings.job.every.epochs, epoch):
@@ -157,13 +156,6 @@ class Loop:
     @staticmethod
     def _falls_due(every: int | None, count: int) -> bool:
         return every is not None and count > 0 and count % every == 0
-
-    def _order_now(self) -> Any:
-        epoch = min(self._schedule.epoch_of(self._journey.step), self._schedule.epochs)
-        if self._order_of != epoch:
-            self._order = tf.constant(order.permutation(self._settings.job.seed, epoch, self._schedule.images))
-            self._order_of = epoch
-        return self._order
 
     def _diverged(self, agreed: Agreed) -> TrainError:
         step = agreed.step + 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,21 +13,26 @@ import tensorflow as tf
 
 from ..contract import records
 from ..contract.states import WorkerExit
-from . import breakage, checkpoint, fingerprint, model, state, strategy
+from . import breakage, checkpoint, fingerprint, model, state, strategy, userdata
 from .agreement import Agreement
 from .control import Control
+from .datasets import Arrays
 from .errors import TrainError
 from .evaluate import Evaluator
-from .inputs import Inputs
+from .inputs import Inputs, data_digest
 from .journey import Journey
 from .loop import Loop
 from .order import Schedule
 from .progress import Progress
 from .saver import Saver
 from .settings import Settings
+from .source import Held, on_each_device
 from .step import Parts, Stepper
+from .userfunction import UserFunction, told
+from .usermodel import UserModel
 
 MODEL_FILE = "model.keras"
+WEIGHTS_FILE = "model.weights.h5"
 
 
 def train(settings: Settings, inputs: Inputs, progress: Progress, control: Control) -> WorkerExit:
@@ -42,30 +49,34 @@ class _Session:
         self._inputs = inputs
         self._progress = progress
         self._control = control
-        images = inputs.arrays.x_train
-        self._schedule = Schedule(len(images), settings.job.batch_size, settings.job.epochs)
-        self._identity = fingerprint.identity(settings.job, len(images), inputs.digest)
 
     def run(self) -> WorkerExit:
         settings, job = self._settings, self._settings.job
         strategy.configure(job)
         with self._progress.phase("strategy"):
             cluster = strategy.join(settings)
-        with self._progress.phase("build"):
+        # The user's functions come after the strategy, which must be there before TensorFlow is used for anything.
+        self._arrays, digest = self._data()
+        images = len(self._arrays.x_train)
+        self._schedule = Schedule(images, job.batch_size, job.epochs)
+        with self._progress.phase("build") as record:
+            self._blueprint = self._look_at_model(record)
             parts = self._build(cluster)
+            source = Held(cluster, self._arrays.x_train, self._arrays.y_train, job.seed, self._schedule)
+        self._identity = {**fingerprint.identity(job, images, digest), **self._blueprint.identity}
         about = {
             "identity": self._identity,
             "fingerprint": fingerprint.fingerprint(job, cluster.num_replicas_in_sync),
         }
-        with self._progress.phase("restore") as told:
-            journey = self._restore(parts, about["fingerprint"], told)
+        with self._progress.phase("restore") as record:
+            journey = self._restore(parts, about["fingerprint"], record)
         saver = Saver(
             settings.checkpoints, settings.generation, parts, self._schedule, self._progress, about, journey.step
         )
         loop = Loop(
             settings,
             self._schedule,
-            Stepper(parts, self._schedule, settings.chief),
+            Stepper(parts, source, self._schedule, settings.chief),
             self._evaluator(parts),
             Agreement(cluster, list(state.named_variables(parts).values()), len(settings.workers)),
             saver,
@@ -88,22 +99,53 @@ class _Session:
             self._finish(parts, journey)
         return end
 
+    def _data(self) -> tuple[Arrays, str]:
+        """The data set and a digest of all of it; a user's function is called here."""
+        if self._inputs.arrays is not None:
+            return self._inputs.arrays, self._inputs.digest
+        name = self._settings.job.dataset_function
+        assert name is not None
+        with self._progress.phase("data"):
+            function = UserFunction(name, "train.dataset", "data")
+            seed = self._settings.job.seed
+            arrays = userdata.arrays(function, function.call(userdata.RETURNS, {"seed": seed}))
+            keras.utils.set_random_seed(seed)  # whatever the function has drawn
+            return arrays, data_digest(arrays)
+
+    def _look_at_model(self, record: dict[str, Any]) -> model.Blueprint:
+        """The model's blueprint; tells which promise holds for it."""
+        job = self._settings.job
+        blueprint = UserModel(job, self._arrays) if ":" in job.model else model.Cnn(job, self._arrays)
+        record["splits"] = blueprint.splits
+        if self._settings.chief and ":" in job.model:
+            if blueprint.splits:
+                print(
+                    "same bits for this number of workers; another number gives other results, because of "
+                    f"{'; '.join(blueprint.splits)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            else:
+                print("same mathematics for any number of workers", file=sys.stderr, flush=True)
+        return blueprint
+
     def _build(self, cluster: Any) -> Parts:
-        arrays = self._inputs.arrays
+        objective = self._blueprint.objective
         with cluster.scope():
-            net = model.build(self._settings.job, arrays.x_train.shape[1:], arrays.classes)
+            net, beside = self._blueprint.build()
             optimizer = model.optimizer(self._settings.job)
             optimizer.build(net.trainable_variables)
             step, loss_sum, correct = _counter(tf.int64), _counter(tf.float64), _counter(tf.int64)
-        images, labels = _on_each_device(cluster, arrays.x_train), _on_each_device(cluster, arrays.y_train)
-        return Parts(cluster, net, optimizer, step, loss_sum, correct, images, labels)
+            shapes = objective.metrics.shapes if objective.metrics else []
+            metric_sums = [_counter(tf.float64, shape) for shape in shapes]
+        return Parts(cluster, net, optimizer, step, loss_sum, correct, objective, beside, metric_sums)
 
     def _evaluator(self, parts: Parts) -> Evaluator:
-        arrays, cluster = self._inputs.arrays, parts.strategy
-        images, labels = _on_each_device(cluster, arrays.x_test), _on_each_device(cluster, arrays.y_test)
-        return Evaluator(cluster, parts.model, images, labels, len(arrays.x_test))
+        arrays, cluster = self._arrays, parts.strategy
+        images, labels = on_each_device(cluster, arrays.x_test), on_each_device(cluster, arrays.y_test)
+        return Evaluator(cluster, parts.model, parts.objective, parts.beside, images, labels, len(arrays.x_test))
 
-    def _restore(self, parts: Parts, now: dict[str, Any], told: dict[str, Any]) -> Journey:
+    def _restore(self, parts: Parts, now: dict[str, Any], record: dict[str, Any]) -> Journey:
         """The journey of the checkpoint to go on from, its arrays put back; a fresh one if there is none."""
         found, folder = self._inputs.checkpoint, self._settings.resume
         if found is None:
@@ -120,47 +162,56 @@ class _Session:
             journey = Journey.from_state(found.state, found.arrays, self._schedule)
         except (checkpoint.CheckpointError, ValueError) as error:
             raise TrainError("data", f"{folder}: {error}", hint="resume from another checkpoint") from error
-        told["step"] = journey.step
+        record["step"] = journey.step
         others = fingerprint.differences(found.state.get("fingerprint"), now)
         if others:
-            told["fingerprint"] = others
+            record["fingerprint"] = others
             print(f"not bit for bit from here on: {'; '.join(others)}", file=sys.stderr, flush=True)
         return journey
 
     def _finish(self, parts: Parts, journey: Journey) -> None:
         """The model on disk, whole, and the RESULT record. The last epoch's validation is the final test."""
-        arrays, settings = self._inputs.arrays, self._settings
+        settings, job = self._settings, self._settings.job
         weights = [variable.numpy() for variable in parts.model.weights]
-        plain = model.compiled(settings.job, arrays.x_train.shape[1:], arrays.classes, weights)
-        path = os.path.join(settings.output, MODEL_FILE)
-        temporary = os.path.join(settings.output, f".{os.getpid()}.{MODEL_FILE}")
+        plain_optimizer = type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate)
+        plain = self._blueprint.to_save(weights, plain_optimizer)
         try:
-            plain.save(temporary)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            name = self._save(plain)
             checkpoint.sync_folder(settings.output)
         except OSError as error:
             raise TrainError(
-                "error", f"{path}: the model could not be saved: {error}", hint="make room there"
+                "error", f"{settings.output}: the model could not be saved: {error}", hint="make room there"
             ) from error
         last = journey.history[-1]
-        self._progress.write(
-            records.RESULT, test_loss=last["val_loss"], test_accuracy=last["val_accuracy"], model=MODEL_FILE
-        )
+        self._progress.write(records.RESULT, test_loss=last["val_loss"], test_accuracy=last["val_accuracy"], model=name)
+
+    def _save(self, plain: keras.Model) -> str:
+        """Save the model, or what can be saved of it; returns the file's name. Raises OSError."""
+        try:
+            return self._put(MODEL_FILE, plain.save)
+        except OSError:
+            raise
+        except Exception as error:  # a user's class may know no way to be saved
+            print(
+                f"the model cannot be saved as {MODEL_FILE} ({told(error)}): its weights are saved instead",
+                file=sys.stderr,
+                flush=True,
+            )
+            return self._put(WEIGHTS_FILE, plain.save_weights)
+
+    def _put(self, name: str, save: Callable[[str], None]) -> str:
+        temporary = os.path.join(self._settings.output, f".{os.getpid()}.{name}")
+        try:
+            save(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, os.path.join(self._settings.output, name))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        return name
 
 
-def _counter(dtype: Any) -> Any:
+def _counter(dtype: Any, shape: tuple[int, ...] = ()) -> Any:
     only_first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-    return tf.Variable(tf.zeros((), dtype), trainable=False, aggregation=only_first)
-
-
-def _on_each_device(cluster: Any, array: Any) -> Any:
-    """The array as a tensor on every local device: a replica that gathers from another's would copy it each step."""
-    devices = iter(strategy.local_devices(cluster))
-
-    def on_next(_: Any) -> Any:
-        with tf.device(next(devices)):
-            return tf.identity(tf.constant(array))
-
-    return cluster.experimental_distribute_values_from_function(on_next)
+    return tf.Variable(tf.zeros(shape, dtype), trainable=False, aggregation=only_first)

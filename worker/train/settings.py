@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Job:
     model: str
     dataset: str
     dataset_path: str | None
+    dataset_function: str | None
     epochs: int
     batch_size: int
     learning_rate: float
@@ -126,12 +128,15 @@ def _job(values: dict[str, Any]) -> Job:
     take = _Taker(values)
     dataset = _Taker(take.mapping("dataset"), "dataset.")
     every = _Taker(take.mapping("checkpoint"), "checkpoint.")
-    take.one_of("model", ("cnn",))
+    model = take.text("model")
+    if model != "cnn":
+        take.function("model")
     take.one_of("precision", ("float32",))
     return Job(
-        model="cnn",
+        model=model,
         dataset=dataset.text("kind"),
         dataset_path=dataset.text("path") if values["dataset"].get("path") is not None else None,
+        dataset_function=dataset.function("function") if values["dataset"].get("kind") == "function" else None,
         epochs=take.whole("epochs", 1),
         batch_size=take.whole("batch_size", 1),
         learning_rate=take.positive("learning_rate"),
@@ -166,6 +171,12 @@ class _Taker:
         value = self._values.get(name)
         if not isinstance(value, str) or not value:
             raise self._wrong(name, "a text")
+        return value
+
+    def function(self, name: str) -> str:
+        value = self.text(name)
+        if not re.fullmatch(r"[\w.]+:\w+", value):
+            raise self._wrong(name, "package.module:function")
         return value
 
     def one_of(self, name: str, allowed: tuple[str, ...]) -> str:

@@ -19,6 +19,12 @@ def named_variables(parts: Parts) -> dict[str, Any]:
     for place, layer in enumerate(parts.model.layers):
         for number, variable in enumerate(layer.variables):
             named[f"model/{place}/{number}.{variable.name}"] = variable.value
+    covered = {id(variable) for layer in parts.model.layers for variable in layer.variables}
+    own = [variable for variable in parts.model.variables if id(variable) not in covered]
+    for number, variable in enumerate(own):  # what a subclassed model holds itself
+        named[f"model/own/{number}.{variable.name}"] = variable.value
+    for number, variable in enumerate(parts.metric_sums):
+        named[f"epoch/metrics/{number}"] = variable
     for number, variable in enumerate(parts.optimizer.variables):
         named[f"optimizer/{number}"] = variable.value
     return {**named, "epoch/loss_sum": parts.loss_sum, "epoch/correct": parts.correct, STEP: parts.step}

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from .beside import Beside, Changed
+from .objective import Objective, Share
 from .order import Schedule, slots_per_replica
+from .source import Source
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class Parts:
     step: Any  # int64: whole steps done, over all epochs
     loss_sum: Any  # float64: of the images seen in this epoch
     correct: Any  # int64: of the images seen in this epoch
-    images: Any  # uint8, on each local device
-    labels: Any  # int32, on each local device
+    objective: Objective
+    beside: Beside  # what the model changes beside its weights
+    metric_sums: list[Any]  # float64: what the images of this epoch have added to the state of the objective's metrics
 
 
 class Word(NamedTuple):
@@ -49,26 +53,43 @@ class Agreed(NamedTuple):
     correct: int
 
 
+class Sums(NamedTuple):
+    """The cluster's sums of a step, on each replica."""
+
+    gradients: list[Any]
+    statistics: Any  # [loss, correct answers], over images
+    metrics: list[Any]
+    changed: Changed
+    batch: Any  # int32: images in the step
+
+
 class Stepper:
     """Runs chunks of steps, each in one call of TensorFlow. Every worker must call `chunk` equally often."""
 
-    def __init__(self, parts: Parts, schedule: Schedule, chief: bool) -> None:
+    def __init__(self, parts: Parts, source: Source, schedule: Schedule, chief: bool) -> None:
         self._parts = parts
+        self._source = source
         self._schedule = schedule
         self._chief = chief
         self._slots = slots_per_replica(schedule.batch, parts.strategy.num_replicas_in_sync)
         self._chunk = tf.function(self._traced_chunk, autograph=False)
 
-    def chunk(self, order: Any, word: Word) -> Agreed:
+    def chunk(self, step: int, word: Word) -> Agreed:
         """Agree, then do the agreed number of steps (none if any worker asks for a stop or a checkpoint).
 
-        `order` is the permutation of the epoch as an int32 tensor; a chunk must not go beyond its epoch. Blocks until
-        all workers have called. Raises tf.errors.OpError if a peer is gone; state is then that of a whole step.
+        `step` is the number of whole steps done; a chunk must not go beyond its epoch. Blocks until all workers have
+        called. Raises tf.errors.OpError if a peer is gone; state is then that of a whole step.
         """
-        brought = tf.constant([word.stop, word.checkpoint, word.length if self._chief else 0], tf.float32)
-        results = self._chunk(self._parts.images, self._parts.labels, order, brought)
+        length = min(word.length, self._source.most) if self._chief else 0
+        brought = tf.constant([word.stop, word.checkpoint, length], tf.float32)
+        results = self._chunk(*self._source.arguments(step), brought)
         agreed, finite, step, loss_sum, correct = (result.numpy() for result in results)
         return Agreed(bool(agreed[0] > 0), bool(agreed[1] > 0), bool(finite), int(step), float(loss_sum), int(correct))
+
+    def metrics(self) -> dict[str, float | None]:
+        """The values of the objective's metrics over the images seen in this epoch."""
+        metrics = self._parts.objective.metrics
+        return metrics.results([variable.numpy() for variable in self._parts.metric_sums]) if metrics else {}
 
     def _traced_chunk(self, images: Any, labels: Any, order: Any, brought: Any) -> Any:
         parts = self._parts
@@ -95,38 +116,58 @@ class Stepper:
         word = tf.stack([brought[0], brought[1], of_first])
         return context.all_reduce(tf.distribute.ReduceOp.SUM, word)
 
-    def _reduce(self, images: Any, labels: Any, order: Any) -> Any:
-        """One replica's share of a step. Returns the cluster's sums: gradients, and [loss, correct answers]."""
+    def _reduce(self, images: Any, labels: Any, order: Any) -> Sums:
+        """One replica's share of a step, summed over the cluster."""
         context = tf.distribute.get_replica_context()
-        place = tf.cast(self._parts.step.read_value() % self._schedule.steps_per_epoch, tf.int32)
-        start = place * self._schedule.batch
+        parts, replica = self._parts, context.replica_id_in_sync_group
+        done = parts.step.read_value()
+        start = tf.cast(done % self._schedule.steps_per_epoch, tf.int32) * self._schedule.batch
         real = tf.minimum(self._schedule.batch, self._schedule.images - start)
-        slot = context.replica_id_in_sync_group * self._slots + tf.range(self._slots)
-        index = tf.gather(order, start + tf.minimum(slot, real - 1))
-        weight = tf.cast(slot < real, tf.float32)
-        x = tf.cast(tf.gather(images, index), tf.float32) / 255.0
-        y = tf.gather(labels, index)
-        variables = self._parts.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self._parts.model(x, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits) * weight
-            loss = tf.reduce_sum(losses) / tf.cast(real, tf.float32)
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        right = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), y), tf.float32) * weight
-        statistics = tf.stack([tf.reduce_sum(losses), tf.reduce_sum(right)])
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, statistics])
+        slot = replica * self._slots + tf.range(self._slots)
+        index = self._source.index(order, done, start, slot, real)
+        x, y = prepared(tf.gather(images, index)), tf.gather(labels, index)
+        here = tf.clip_by_value(real - replica * self._slots, 0, self._slots)
+        variables = parts.model.trainable_variables
+        with tf.GradientTape() as tape, parts.beside.scope(replica) as scope:
+            outputs = parts.model(x, training=True)
+            share = Share(y, outputs, tf.cast(slot < real, tf.float32), here, real, parts.strategy.num_replicas_in_sync)
+            total = parts.objective.total(parts.model, share)
+            loss = total / tf.cast(real, tf.float32)
+        gradients = [
+            tf.convert_to_tensor(tf.zeros_like(variable.value) if gradient is None else gradient)
+            for gradient, variable in zip(tape.gradient(loss, [v.value for v in variables]), variables, strict=True)
+        ]
+        statistics = tf.stack([total, parts.objective.right(share)])
+        metrics = parts.objective.metrics.found(share) if parts.objective.metrics else []
+        changed = parts.beside.changed(scope, replica, here)
+        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, statistics, *metrics, *changed.floats])
+        gradients, rest = sums[: len(gradients)], sums[len(gradients) + 1 :]
+        whole = [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in changed.whole]
+        changed = Changed(rest[len(metrics) :], whole, changed.seeds)
+        return Sums(gradients, sums[len(gradients)], rest[: len(metrics)], changed, real)
 
-    def _all_finite(self, reduced: Any) -> Any:
-        """Whether every sum is finite. Depends on all sums of all local replicas: nothing is committed before."""
-        every = [value for each in reduced for value in self._parts.strategy.experimental_local_results(each)]
-        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in every])
+    def _all_finite(self, reduced: Sums) -> Any:
+        """Whether loss and gradients are finite. Depends on all sums of all local replicas: no commit comes before."""
+        results = self._parts.strategy.experimental_local_results
+        with tf.control_dependencies([value for each in tf.nest.flatten(reduced) for value in results(each)]):
+            judged = [*reduced.gradients, reduced.statistics, *reduced.changed.floats]
+            return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for each in judged for v in results(each)])
 
-    def _commit(self, reduced: Any) -> Any:
-        self._parts.strategy.run(self._assign, args=(reduced,))
+    def _commit(self, reduced: Sums) -> Any:
+        parts = self._parts
+        first = tf.equal(parts.step.read_value() % self._schedule.steps_per_epoch, 0)
+
+        def add(variable: Any, more: Any) -> Any:
+            before = tf.where(first, tf.zeros(variable.shape, variable.dtype), variable.read_value())
+            return variable.assign(before + tf.cast(more, variable.dtype))
+
+        for variable, more in zip(parts.metric_sums, reduced.metrics, strict=True):
+            parts.strategy.extended.update(variable, add, args=(more,))
+        parts.beside.commit(parts.strategy, reduced.changed, reduced.batch)
+        parts.strategy.run(self._assign, args=(reduced.gradients, reduced.statistics))
         return tf.constant(True)
 
-    def _assign(self, reduced: Any) -> None:
-        *gradients, statistics = reduced
+    def _assign(self, gradients: Any, statistics: Any) -> None:
         parts = self._parts
         done = parts.step.read_value()
         first = tf.equal(done % self._schedule.steps_per_epoch, 0)
@@ -139,3 +180,8 @@ class Stepper:
 
     def _first(self, value: Any) -> Any:
         return self._parts.strategy.experimental_local_results(value)[0]
+
+
+def prepared(x: Any) -> Any:
+    """Examples as the model takes them: bytes are images and become floats in [0, 1]; all else stays as it is."""
+    return tf.cast(x, tf.float32) / 255.0 if x.dtype == tf.uint8 else x

@@ -25,14 +25,17 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set: images uint8 [n, 28, 28, 1], labels int32 [n] in 0 … classes − 1. All arrays are read-only."""
+    """A data set: images uint8 [n, 28, 28, 1], labels int32 [n] in 0 … classes − 1. All arrays are read-only.
 
-    x_train: npt.NDArray[np.uint8]
-    y_train: npt.NDArray[np.int32]
-    x_test: npt.NDArray[np.uint8]
-    y_test: npt.NDArray[np.int32]
-    classes: int
-    source: str  # the file or folder that they were read from
+    From a user's function: examples [n, …] of uint8, int32 or float32, and targets [n, …] of int32 or float32.
+    """
+
+    x_train: npt.NDArray[Any]
+    y_train: npt.NDArray[Any]
+    x_test: npt.NDArray[Any]
+    y_test: npt.NDArray[Any]
+    classes: int | None  # None: the targets are not numbers of classes
+    source: str  # the file, folder or function that they came from
 
 
 def shown(path: str) -> str:
