@@ -4,10 +4,10 @@
 
 First an untouched run of each cluster writes down a hash of its state after every single step. Then cluster after
 cluster is struck: a rank, each in turn, the chief too, is killed (SIGKILL) or frozen (SIGSTOP) at a random moment. Each
-survivor must leave with the exit code of a rescue, within a second of the collective's error; what it rescued must
-have the hash that the untouched run had at that step; and the next cluster goes on from it, so that the proof runs
-along a chain of rescues to the end of the training, which must be the untouched one's, too. Last comes one round
-through `launcher up` and `launcher resume`.
+survivor must leave with the exit code of a rescue; what it rescued must have the hash that the untouched run had at
+that step; and the next cluster goes on from it, so that the proof runs along a chain of rescues to the end of the
+training, which must be the untouched one's, too. Last comes one round through `launcher up` and `launcher resume`.
+Whether every rescue took less than a second is judged at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -71,6 +72,7 @@ class Chain:
     resume: Path | None = None
     step: int = 0
     runs: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    rescues: list[float] = field(default_factory=list)  # seconds from the collective's error to each survivor's end
     ends: int = 0  # how often a chain has come to the end of the training, bit for bit
 
     def check(self, folder: Path) -> int:
@@ -170,10 +172,10 @@ def strike(folder: Path, data: Path, chain: Chain, blow: Strike) -> str:
 
 def rescued(survivors: list[Rank], chain: Chain, struck: float, gone: list[float]) -> str:
     """Check every survivor's rescue, and let the chain go on from the highest."""
-    steps, best, slowest = [], chain.resume, 0.0
+    steps, best = [], chain.resume
     for rank, gone_at in zip(survivors, gone, strict=True):
         (phase,) = (record for record in rank.told(records.PHASE) if record["name"] == "rescue")
-        slowest = max(slowest, gone_at - (phase["t"] - phase["seconds"]))
+        chain.rescues.append(gone_at - (phase["t"] - phase["seconds"]))
         for record in rank.told(records.SAVED):
             place = rank.checkpoints / record["folder"]
             if record["why"] != "rescue" or chain.check(place) != record["step"]:
@@ -181,11 +183,10 @@ def rescued(survivors: list[Rank], chain: Chain, struck: float, gone: list[float
             steps.append(record["step"])
             if record["step"] > chain.step:
                 chain.step, best = record["step"], place
-    if slowest > RESCUE_S:
-        raise ProofError(f"a survivor needed {slowest:.2f} s from the collective's error to its end")
     if steps and max(steps) - min(steps) > 1:
         raise ProofError(f"survivors are more than a step apart: {steps}")
     chain.resume = best
+    slowest = max(chain.rescues[-len(survivors) :])
     told = f"rescued step {' and '.join(map(str, steps)) or f'{chain.step} again'}"
     return f"{told}, bit-equal; gone {max(gone) - struck:.2f} s after the strike, {slowest:.3f} s after the error"
 
@@ -307,7 +308,14 @@ def main() -> None:
                 print(by_launcher(folder / "launcher", folder / "small.npz", chains[0]), flush=True)
         except ProofError as error:
             sys.exit(f"not proved: {error}")
-    print(f"proved: seed {options.seed}, {options.rounds} strikes, {sum(chain.ends for chain in chains)} ends")
+    took = [seconds for chain in chains for seconds in chain.rescues]
+    ends, late = sum(chain.ends for chain in chains), sum(seconds > RESCUE_S for seconds in took)
+    print(
+        f"proved: seed {options.seed}, {options.rounds} strikes, {len(took)} rescues and {ends} ends, every bit equal; "
+        f"from error to end {statistics.median(took):.2f} s in the median, {max(took):.2f} s at most"
+    )
+    if late:  # on a machine that has other work, that is no fault of the trainer's
+        sys.exit(f"{late} of {len(took)} rescues took over {RESCUE_S:g} s")
 
 
 if __name__ == "__main__":
