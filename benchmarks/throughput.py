@@ -22,7 +22,7 @@ from typing import Any
 
 SPEC = """\
 name: throughput
-hosts: [{{name: here, local: true, workers: {workers}, gpus: 0}}]
+hosts: [{{name: here, local: true, workers: {workers}, gpus: {gpus}}}]
 train: {{dataset: {dataset}, epochs: {epochs}, batch_size: {batch_size}, seed: {seed}, precision: {precision}}}
 """
 
@@ -51,7 +51,7 @@ def plain(options: argparse.Namespace, seed: int, folder: Path) -> Result:
     command += ["--epochs", str(options.epochs), "--batch-size", str(options.batch_size), "--seed", str(seed)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     told = json.loads(out.read_text())
-    return _result("plain script, 1 process", seed, told)
+    return result("plain script, 1 process", seed, told)
 
 
 def launched(options: argparse.Namespace, seed: int, folder: Path, way: Way) -> Result:
@@ -68,10 +68,11 @@ def launched(options: argparse.Namespace, seed: int, folder: Path, way: Way) -> 
     what = f"launcher up, {workers} worker{'s' if workers > 1 else ''}"
     if precision != "float32":
         what += f", {precision}"
-    return _result(what, seed, json.loads(report.stdout))
+    return result(what, seed, json.loads(report.stdout))
 
 
-def _result(what: str, seed: int, told: dict[str, Any]) -> Result:
+def result(what: str, seed: int, told: dict[str, Any]) -> Result:
+    """From the numbers that a training wrote."""
     speeds = tuple(float(epoch["images_per_second"]) for epoch in told["epochs"])
     return Result(what, seed, speeds[1:] or speeds, float(told["test_accuracy"]))
 
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--precision", nargs="+", default=["float32"])
     parser.add_argument("--no-plain", action="store_true", help="compare the launcher's own ways only")
+    parser.add_argument("--gpus", default="0", help="GPUs of the host in the spec: 0 for none, or all")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     results: list[Result] = []

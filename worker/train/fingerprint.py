@@ -54,10 +54,9 @@ def identity(job: Job, images: int, data: str) -> dict[str, Any]:
     }
 
 
-def short_digest(value: Mapping[str, Any]) -> tuple[int, int]:
-    """20 bits of a JSON value, as two numbers under 1024: their sums over 16,384 replicas are exact in float32."""
-    bits = int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:4], "big")
-    return bits & 1023, bits >> 10 & 1023
+def digest(value: Mapping[str, Any]) -> int:
+    """64 bits of a JSON value."""
+    return int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:8], "big")
 
 
 def instructions() -> str:

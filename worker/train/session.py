@@ -14,6 +14,7 @@ import tensorflow as tf
 from ..contract import records
 from ..contract.states import WorkerExit
 from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, userdata
+from .agreement import Agreement
 from .control import Control
 from .errors import TrainError
 from .evaluate import Evaluator
@@ -76,6 +77,7 @@ class _Session:
             self._schedule,
             Stepper(parts, source, self._schedule, settings.chief),
             Evaluator(cluster, parts.model, parts.objective, parts.beside, test),
+            Agreement(cluster, list(state.named_variables(parts).values()), len(settings.workers)),
             saver,
             self._progress,
             self._control,
@@ -83,12 +85,15 @@ class _Session:
         )
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         try:
-            end = loop.run(fingerprint.short_digest({**self._identity, **versions, "step": journey.step}))
+            end = loop.run(fingerprint.digest({**self._identity, **versions, "step": journey.step}))
         except tf.errors.OpError as error:
             failure = breakage.explain(error, len(settings.workers), job.deterministic)
             if failure.reason == "peer":
-                saver.save(journey, "rescue")
+                with self._progress.phase("rescue"):
+                    saver.save(journey, "rescue")
             raise failure from error
+        finally:
+            saver.finish()
         if end is WorkerExit.DONE and settings.chief:
             self._finish(parts, journey)
         return end

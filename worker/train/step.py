@@ -83,28 +83,16 @@ class Stepper:
         `step` is the number of whole steps done; a chunk must not go beyond its epoch. Blocks until all workers have
         called. Raises tf.errors.OpError if a peer is gone; state is then that of a whole step.
         """
-        word = word._replace(length=min(word.length, self._source.most))
-        agreed, finite, step, loss_sum, correct = self._call(step, word, (0, 0))
+        length = min(word.length, self._source.most) if self._chief else 0
+        brought = tf.constant([word.stop, word.checkpoint, length], tf.float32)
+        results = self._chunk(*self._source.arguments(step), brought)
+        agreed, finite, step, loss_sum, correct = (result.numpy() for result in results)
         return Agreed(bool(agreed[0] > 0), bool(agreed[1] > 0), bool(finite), int(step), float(loss_sum), int(correct))
-
-    def meet(self, step: int, digest: tuple[int, int]) -> bool:
-        """Whether all workers bring the same `digest` (two numbers under 1024), as far as this one can see.
-
-        If they do not, at least one of them sees it. Does no step; must be called before the first chunk. Blocks.
-        """
-        agreed, *_ = self._call(step, Word(False, False, 0), digest)
-        replicas = self._parts.strategy.num_replicas_in_sync
-        return bool(agreed[3] == replicas * digest[0] and agreed[4] == replicas * digest[1])
 
     def metrics(self) -> dict[str, float | None]:
         """The values of the objective's metrics over the images seen in this epoch."""
         metrics = self._parts.objective.metrics
         return metrics.results([variable.numpy() for variable in self._parts.metric_sums]) if metrics else {}
-
-    def _call(self, step: int, word: Word, digest: tuple[int, int]) -> Any:
-        length = word.length if self._chief else 0
-        brought = tf.constant([word.stop, word.checkpoint, length, *digest], tf.float32)
-        return [result.numpy() for result in self._chunk(*self._source.arguments(step), brought)]
 
     def _traced_chunk(self, images: Any, labels: Any, order: Any, brought: Any) -> Any:
         parts = self._parts
@@ -128,7 +116,7 @@ class Stepper:
         """The control word: sums of what all bring. Floats are exact up to 2^24 and reducible on every device."""
         context = tf.distribute.get_replica_context()
         of_first = tf.where(tf.equal(context.replica_id_in_sync_group, 0), brought[2], 0.0)
-        word = tf.stack([brought[0], brought[1], of_first, brought[3], brought[4]])
+        word = tf.stack([brought[0], brought[1], of_first])
         return context.all_reduce(tf.distribute.ReduceOp.SUM, word)
 
     def _reduce(self, images: Any, labels: Any, order: Any) -> Sums:
