@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.talk import Talk
 from worker.agent import processes
 from worker.agent.journal import Follower, Journal
 from worker.agent.publish import move_output
 from worker.agent.spawn import last_words
 from worker.agent.tail import PIECE, Tail
 from worker.contract import layout, records, wire
-from worker.contract.talk import Talk
 
 
 @pytest.fixture
