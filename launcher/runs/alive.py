@@ -9,9 +9,9 @@ from pathlib import Path
 from launcher.runs.fields import integer, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Alive
-from launcher.runs.peers import peer_of
 from worker.contract import records
 from worker.contract.layout import agent_socket, coordinator_socket
+from worker.contract.peers import peer_of
 from worker.contract.records import Record
 
 _DEADLINE_S = 0.25

@@ -12,8 +12,8 @@ from typing import Literal
 
 import psutil
 
-from launcher.runs.peers import peer_of
 from worker.contract import layout, names, wire
+from worker.contract.peers import peer_of
 
 Kind = Literal["coordinator", "agent", "warden", "worker"]
 _SOCKET = re.compile(r"@(launcher-(?:run-)?\d+-[0-9a-f]{24})$")

@@ -8,8 +8,8 @@ import socket
 from typing import Any
 
 from launcher.runs.folder import RunFolder
-from launcher.runs.peers import peer_of
 from worker.contract import layout, wire
+from worker.contract.peers import peer_of
 
 STOP = "stop"
 ANSWER = "heard"

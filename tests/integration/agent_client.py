@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration.talk import Talk
+from tests.talk import Talk
 from worker.contract import layout, records, wire
 from worker.contract.layout import HostFolder
 

@@ -24,7 +24,7 @@ from tests.integration.agent_client import (
     rank_order,
     until,
 )
-from tests.integration.talk import Talk
+from tests.talk import Talk
 from worker.contract import layout, records, wire
 
 

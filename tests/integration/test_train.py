@@ -187,7 +187,7 @@ def test_stopped_resumed_killed_rescued_and_resumed_ends_bit_for_bit_as_untouche
     (rescue,) = saved(second, 1).values()
     (failure,) = second[1].told(records.FAILURE)
     assert (rescue["why"], failure["reason"]) == ("rescue", "peer")
-    assert took < 3, "a rescue takes less than 1 s on an idle machine"
+    assert took < 6, "under 1 s on an idle machine; 8 s and more would be a heartbeat that was missed"
 
     epochs = rescue["epoch"] + 1
     finite = {**endless, "epochs": epochs}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.talk import Talk
+from tests.talk import Talk
 from worker.agent import processes
 from worker.agent.journal import Follower, Journal
 from worker.agent.publish import move_output

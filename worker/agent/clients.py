@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
 import time
 from typing import Callable, Dict, Optional
 
 from ..contract import wire
+from ..contract.peers import peer_of
 from .journal import Follower
-from .relay import peer_uid
 
 PIECE = 1 << 16
 MOST_CLIENTS = 64
@@ -92,7 +91,7 @@ class Clients:
             connection, _address = self._listener.accept()
         except OSError:
             return
-        if peer_uid(connection) != os.getuid() or len(self._clients) >= MOST_CLIENTS:
+        if not peer_of(connection).mine or len(self._clients) >= MOST_CLIENTS:
             connection.close()
             return
         connection.setblocking(False)

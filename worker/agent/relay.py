@@ -16,13 +16,13 @@ import time
 from typing import Dict, List, Optional
 
 from ..contract import layout, wire
+from ..contract.peers import peer_of
 
 MOST_BUFFERED = 1 << 18
 PIECE = 1 << 16
 START_S = 20.0
 MOST_STARTS = 3
 _LENGTH = struct.Struct(">I")
-_CREDENTIALS = struct.Struct("3i")
 
 
 class ReachError(Exception):
@@ -48,12 +48,6 @@ def main(argv: List[str]) -> int:
         return _absent("no agent of this run is alive here")
     _pump(agent, first)
     return 0
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """The user at the other end of a Unix socket."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def _absent(why: str) -> int:
@@ -135,9 +129,10 @@ def _connect(name: str) -> Optional[socket.socket]:
     except ConnectionRefusedError:
         agent.close()
         return None
-    if peer_uid(agent) != os.getuid():
+    peer = peer_of(agent)
+    if not peer.mine:
         agent.close()
-        raise ReachError(f"user {peer_uid(agent)} has taken the name of this run's agent")
+        raise ReachError(f"user {peer.uid} has taken the name of this run's agent")
     return agent
 
 
