@@ -1,18 +1,25 @@
 # make up     the environment, then the default cluster.yaml to its end (offline once the packages are there)
 # make test   the environment, then the tests
+# make rescue-proof  workers killed and frozen at random, every bit compared: ROUNDS=50 SEED=1, about half an hour
 # make check  ruff, mypy --strict, the import-direction test
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: up test check env clean
+.PHONY: up test rescue-proof check env clean
+
+ROUNDS ?= 50
+SEED   ?= 1
 
 up: $(STAMP)
 	$(BIN)/python -m launcher up cluster.yaml
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+rescue-proof: $(STAMP)
+	$(BIN)/python -m benchmarks.rescue_proof --seed $(SEED) --rounds $(ROUNDS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

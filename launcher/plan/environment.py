@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from launcher.errors import Problem, SpecError
 from launcher.plan.facts import HostFacts
-from launcher.spec.model import ClusterSpec, HostSpec
+from launcher.spec.model import ClusterSpec, HostSpec, Named
 from worker.contract import names
 from worker.contract.layout import HostFolder
 
@@ -160,11 +160,12 @@ def _train(spec: ClusterSpec, seat: Seat, life: Life) -> dict[str, object]:
         "dataset": dataset,
         "epochs": train.epochs,
         "batch_size": train.batch_size,
-        "learning_rate": train.learning_rate,
-        "optimizer": train.optimizer,
+        "learning_rate": train.learning_rate if isinstance(train.learning_rate, float) else _named(train.learning_rate),
+        "optimizer": _named(train.optimizer),
+        "loss": None if train.loss is None else _named(train.loss),
         "seed": train.seed,
         "deterministic": train.deterministic,
-        "precision": train.precision,
+        "precision": _named(train.precision),
         "communication": train.communication,
         "threads": seat.threads,
         "workers": life.world_size,
@@ -174,3 +175,8 @@ def _train(spec: ClusterSpec, seat: Seat, life: Life) -> dict[str, object]:
             "every_seconds": spec.checkpoint.every_seconds,
         },
     }
+
+
+def _named(thing: Named) -> object:
+    """As it stands in a spec: the name alone, or a mapping with its settings."""
+    return {"name": thing.name, **thing.settings} if thing.settings else thing.name

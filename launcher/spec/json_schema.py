@@ -38,7 +38,6 @@ def later_note(path: str) -> str:
 _NOTES = {
     "train.model": "`package.module:function` is not available yet.",
     "train.dataset": "`package.module:function` is not available yet.",
-    "train.precision": "`mixed_bfloat16` and `mixed_float16` are not available yet.",
 }
 
 

@@ -15,7 +15,6 @@ LATER: dict[str, str | None] = {
     **{f"hosts[].{key}": None for key in _HOST_KEYS},
     **{f"host_defaults.{key}": None for key in _HOST_KEYS},
     "data": None,
-    "train.precision": r"mixed_(bfloat16|float16)",
     "program.mirrored": None,
     "program.keras_repair": None,
     "program.resume": None,

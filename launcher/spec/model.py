@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class DatasetSpec:
 
 
 @dataclass(frozen=True)
+class Named:
+    """Something of Keras by its name (see worker.contract.keras_names), with those of its settings that were given."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainSpec:
     """The built-in trainer's job. `batch_size` is global: images per step over all replicas."""
 
@@ -64,11 +72,12 @@ class TrainSpec:
     dataset: DatasetSpec = DatasetSpec()
     epochs: int = 5
     batch_size: int = 64
-    learning_rate: float = 0.001
-    optimizer: str = "adam"
+    learning_rate: float | Named = 0.001  # Named: a schedule
+    optimizer: Named = Named("adam")
+    loss: Named | None = None  # None: what fits the model
     seed: int = 0
     deterministic: bool = True
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Named = Named("float32")
     communication: Literal["auto", "ring", "nccl"] = "auto"
 
     @property

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 from launcher.errors import Problem, SpecError
+from launcher.spec.keys import Keys
 from launcher.spec.nodes import Loc, Node, descend, described, dotted
-from launcher.spec.schema import Keys, Spec
+from launcher.spec.schema import Spec
 from launcher.spec.values import UnfitError, did_you_mean
 
 MOST = 100  # problems shown; the rest is only counted

@@ -9,9 +9,10 @@ from typing import Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from launcher.spec import json_schema
+from launcher.spec.keys import Keys
 from launcher.spec.nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from launcher.spec.problems import as_model
-from launcher.spec.schema import Host, HostDefaults, Keys, Spec
+from launcher.spec.schema import Host, HostDefaults, Spec
 from launcher.spec.types import Read
 
 ROOT = Path(__file__).parents[2]
@@ -72,14 +73,19 @@ def page() -> str:
     """The whole of docs/spec.md."""
     parts = [_INTRODUCTION + STARTER.read_text(encoding="utf-8").rstrip() + "\n```\n"]
     parts.append("\n## All keys\n\n" + _table("", Spec.model_fields))
+    told: dict[type[Keys], str] = {}
     for key, field in Spec.model_fields.items():
         model = _model_of(field)
         if model:
-            parts += _section(model, key)
+            parts += _section(model, key, told)
     return "".join(parts)
 
 
-def _section(model: type[Keys], path: str) -> Iterator[str]:
+def _section(model: type[Keys], path: str, told: dict[type[Keys], str]) -> Iterator[str]:
+    if model in told:
+        yield f"\n## `{path}`\n\nAs `{told[model]}`.\n"
+        return
+    told[model] = path
     title = f"{path}[]" if model is Host else path
     fields = {key: field for key, field in model.model_fields.items() if not _shared(model, key)}
     yield f"\n## `{title}`\n\n{_prose(model)}\n" + (_AFTER_HOSTS if model is Host else "")
@@ -87,7 +93,7 @@ def _section(model: type[Keys], path: str) -> Iterator[str]:
     for key, field in fields.items():
         inner = _model_of(field)
         if inner:
-            yield from _section(inner, f"{title}.{key}")
+            yield from _section(inner, f"{title}.{key}", told)
 
 
 def _shared(model: type[Keys], key: str) -> bool:

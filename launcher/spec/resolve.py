@@ -15,12 +15,14 @@ from launcher.spec.model import (
     CoordinatorSpec,
     DatasetSpec,
     HostSpec,
+    Named,
     ProgramSpec,
     SyncSpec,
     Timeouts,
     TrainSpec,
 )
 from launcher.spec.nodes import Loc
+from launcher.spec.of_keras import CONSTANT, OfKeras
 from launcher.spec.problems import Report
 
 
@@ -83,13 +85,22 @@ def _train(train: schema.Train, report: Report, places: Places) -> TrainSpec:
         dataset=_dataset(train.dataset, report, places),
         epochs=train.epochs,
         batch_size=train.batch_size,
-        learning_rate=optimizer.get("learning_rate", train.learning_rate),
-        optimizer=train.optimizer.name,
+        learning_rate=_rate(optimizer.get("learning_rate", train.learning_rate)),
+        optimizer=_named(train.optimizer),
+        loss=_named(train.loss) if "loss" in train.given else None,
         seed=train.seed,
         deterministic=train.deterministic,
-        precision="float32",  # the others are not available yet
+        precision=_named(train.precision),
         communication=train.communication,
     )
+
+
+def _named(found: OfKeras) -> Named:
+    return Named(found.name, found.settings)
+
+
+def _rate(found: OfKeras) -> float | Named:
+    return float(found.settings["initial_learning_rate"]) if found.name == CONSTANT else _named(found)
 
 
 def _dataset(dataset: schema.Dataset, report: Report, places: Places) -> DatasetSpec:

@@ -3,10 +3,12 @@ the JSON Schema and of docs/spec.md. Shaped like the YAML; `launcher.spec.resolv
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
+from launcher.spec.keys import Keys, absent, default, needed
+from launcher.spec.of_keras import A_RATE, LearningRate, Loss, Optimizer, Precision
 from launcher.spec.types import (
     DATASETS,
     Address,
@@ -28,7 +30,6 @@ from launcher.spec.types import (
     OneOf,
     Port,
     Ports,
-    Positive,
     Seed,
     Short,
     Size,
@@ -37,45 +38,7 @@ from launcher.spec.types import (
     Variable,
 )
 from launcher.spec.values import UnfitError
-
-
-def default(value: Any, prose: str, *examples: str) -> Any:
-    """A key with a default, written as a user would write it."""
-    return Field(value, description=prose, validate_default=True, examples=list(examples) or None)
-
-
-def absent(prose: str, *examples: str) -> Any:
-    """A key that may be missing: whether it was given is told by `model_fields_set`, never by its value."""
-    return Field(None, description=prose, examples=list(examples) or None)
-
-
-def needed(prose: str, *examples: str) -> Any:
-    return Field(description=prose, examples=list(examples) or None)
-
-
-class Keys(BaseModel):
-    """A mapping of known keys. A key with nothing after it counts as not given."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    shape: ClassVar[str] = "a mapping: KEY: VALUE"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, data: Any) -> Any:
-        data = cls.long_form(data)
-        if not isinstance(data, dict):
-            raise UnfitError("not a mapping", cls.shape)
-        return {key: value for key, value in data.items() if value is not None}
-
-    @classmethod
-    def long_form(cls, data: Any) -> Any:
-        """The mapping that a short form stands for; anything else as it is."""
-        return data
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """What stood in the file, without defaults."""
-        return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set}
+from worker.contract.keras_names import LOSSES, OPTIMIZERS, PRECISIONS
 
 
 class SshAddress(Keys):
@@ -177,19 +140,6 @@ class Dataset(Keys):
         return self
 
 
-class Optimizer(Keys):
-    """How weights are updated (short form: the name alone)."""
-
-    shape = "adam, or {name: adam, learning_rate: 0.001}"
-
-    name: Annotated[str, OneOf("adam")] = default("adam", "its name")
-    learning_rate: Positive = absent("here instead of beside `optimizer`", "0.001")
-
-    @classmethod
-    def long_form(cls, data: Any) -> Any:
-        return {"name": data} if isinstance(data, str) else data
-
-
 class Train(Keys):
     """The built-in trainer's job."""
 
@@ -206,16 +156,27 @@ class Train(Keys):
     )
     epochs: Count = default(5, "how often all training images are gone through")
     batch_size: Count = default(64, "global: images in a step, over all workers and GPUs together")
-    learning_rate: Positive = default(0.001, "how far each step goes")
-    optimizer: Annotated[Optimizer, Short({"enum": ["adam"]})] = default(
-        "adam", "`adam`, or a mapping with its learning rate", "{name: adam, learning_rate: 0.01}"
+    learning_rate: Annotated[LearningRate, Short(A_RATE)] = default(
+        0.001,
+        "how far each step goes: a number, or a schedule",
+        "0.01",
+        "{name: cosine_decay, initial_learning_rate: 0.001, decay_steps: 4690}",
+    )
+    optimizer: Annotated[Optimizer, Short({"enum": list(OPTIMIZERS)})] = default(
+        "adam",
+        "one of Keras's optimizers, or a mapping with its settings",
+        "sgd",
+        "{name: adamw, learning_rate: 0.01, weight_decay: 0.01}",
+    )
+    loss: Annotated[Loss, Short({"enum": list(LOSSES)})] = absent(
+        "what training makes small; default: cross-entropy of the classes", "{label_smoothing: 0.1}"
     )
     seed: Seed = default(0, "of weights and of the order of images")
     deterministic: Truth = default(
         True, "the same bits on every run; `false` lets in ops that have no deterministic form"
     )
-    precision: Annotated[str, OneOf("float32", "mixed_bfloat16", "mixed_float16")] = default(
-        "float32", "the numbers that are computed with"
+    precision: Annotated[Precision, Short({"enum": list(PRECISIONS)})] = default(
+        "float32", "the numbers that are computed with", "mixed_bfloat16", "mixed_float16"
     )
     communication: Annotated[Literal["auto", "ring", "nccl"], OneOf("auto", "ring", "nccl")] = default(
         "auto", "how gradients are summed over workers"

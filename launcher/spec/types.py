@@ -50,6 +50,15 @@ class Short:
         return {"anyOf": [*self.schemas, handler(core)]}
 
 
+class Bound(Read):
+    """A finite number within bounds, both included."""
+
+    def __init__(self, lowest: float | None = None, highest: float | None = None) -> None:
+        bounds = {"minimum": lowest, "maximum": highest}
+        schema = {name: bound for name, bound in bounds.items() if bound is not None}
+        super().__init__(values.number(lowest, highest), "number", type="number", **schema)
+
+
 def _whole(lowest: int, highest: int, example: str = "") -> Read:
     return Read(values.whole(lowest, highest, example), "whole number", type="integer", minimum=lowest, maximum=highest)
 
@@ -70,6 +79,8 @@ Few = Annotated[int, _whole(1, 1024)]
 Seed = Annotated[int, _whole(0, 2**31 - 1)]
 Port = Annotated[int, _whole(1, 65535)]
 Positive = Annotated[float, Read(values.positive, "number", type="number", exclusiveMinimum=0)]
+Number = Annotated[float, Bound()]
+Share = Annotated[float, Bound(0, 1)]
 Truth = Annotated[bool, Read(values.truth, "`true` or `false`", type="boolean")]
 Text = Annotated[str, Read(values.text, "text", type="string", minLength=1)]
 Argument = Annotated[str, Read(values.any_text, "text", type=["string", "number", "boolean"])]

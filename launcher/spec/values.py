@@ -68,19 +68,43 @@ def _about_odd_number(value: Any) -> str:
     return ""
 
 
+def number(lowest: float | None = None, highest: float | None = None) -> Callable[[Any], float]:
+    """A parser for finite numbers, exponents allowed, within bounds that are both included."""
+    about = "a number"
+    if lowest is not None and highest is not None:
+        about += f" from {lowest:g} to {highest:g}"
+    elif lowest is not None or highest is not None:
+        about += f", {lowest:g} or more" if lowest is not None else f", {highest:g} or less"
+
+    def parse(value: Any) -> float:
+        found = _number(value, about)
+        if found < (-math.inf if lowest is None else lowest) or found > (math.inf if highest is None else highest):
+            raise UnfitError("out of range", about)
+        return found
+
+    return parse
+
+
 def positive(value: Any) -> float:
     """A finite number above 0, exponents allowed: 0.001, 1e-3."""
     about = "a number above 0, such as 0.001"
+    found = _number(value, about)
+    if found <= 0:
+        raise UnfitError("out of range", about)
+    return found
+
+
+def _number(value: Any, about: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if not (isinstance(value, Plain) and len(value) <= 40):
         raise UnfitError("not a number", about)
     if not re.fullmatch(rf"[-+]?{_NUMBER}(?:[eE][-+]?\d{{1,3}})?", value, re.ASCII):
         raise UnfitError("not a number", about)
-    number = float(value)
-    if not (0 < number < math.inf):
+    found = float(value)
+    if not math.isfinite(found):
         raise UnfitError("out of range", about)
-    return number
+    return found
 
 
 def truth(value: Any) -> bool:

@@ -13,7 +13,7 @@ from launcher.errors import SpecError
 from launcher.plan.build import plan
 from launcher.plan.facts import HostFacts
 from launcher.plan.model import RankPlan
-from launcher.spec.model import CheckpointSpec, DatasetSpec, HostSpec, TrainSpec
+from launcher.spec.model import CheckpointSpec, DatasetSpec, HostSpec, Named, TrainSpec
 from tests.plan_values import facts, spec
 from worker.contract import names
 
@@ -50,7 +50,7 @@ def test_the_trainer_gets_every_variable_of_the_contract_but_the_agents_own() ->
 
 def test_the_trainers_settings_travel_as_json() -> None:
     host = HostSpec("a", local=True, workers=2)
-    train = TrainSpec(dataset=DatasetSpec("npz", "/data/x y.npz"), epochs=9, precision="mixed_bfloat16")
+    train = TrainSpec(dataset=DatasetSpec("npz", "/data/x y.npz"), epochs=9, precision=Named("mixed_bfloat16"))
     cluster = spec(host, checkpoint=CheckpointSpec(None, 50, 600.0))
     cluster = type(cluster)(**{**cluster.__dict__, "train": train})
     assert json.loads(plan(cluster, {"a": facts("a")}, run="r").ranks[0].env[names.TRAIN]) == {
@@ -60,6 +60,7 @@ def test_the_trainers_settings_travel_as_json() -> None:
         "batch_size": 64,
         "learning_rate": 0.001,
         "optimizer": "adam",
+        "loss": None,
         "seed": 0,
         "deterministic": True,
         "precision": "mixed_bfloat16",

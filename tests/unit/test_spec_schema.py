@@ -58,7 +58,6 @@ def test_every_key_of_the_spec_is_known_and_the_later_ones_are_refused_as_such(t
 @pytest.mark.parametrize(
     "line",
     [
-        "train: {precision: mixed_bfloat16}",
         "hosts: [{ssh: b, setup: [a]}]",
     ],
 )

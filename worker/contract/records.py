@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 Record = Dict[str, Any]
 
 # The progress file of a rank, written by the trainer.
-PHASE = "phase"  # name (import, data, strategy, build, restore, trace, first_step), seconds
+PHASE = "phase"  # name (import, data, strategy, build, restore, trace, first_step; rescue), seconds
 STEP = "step"  # epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second
 EPOCH = "epoch"  # epoch, step (done at its end), loss, accuracy, val_loss, val_accuracy, seconds, images_per_second
 SAVED = "saved"  # folder (name under the rank's checkpoint folder), step, epoch, why: every|asked|rescue|end

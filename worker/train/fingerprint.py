@@ -17,7 +17,7 @@ from .settings import Job
 _INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
-def fingerprint(job: Job, replicas: int) -> dict[str, Any]:
+def fingerprint(job: Job, replicas: int, precision: str) -> dict[str, Any]:
     """Everything known to change bits. Does not touch a device that TensorFlow has not opened yet."""
     return {
         "tensorflow": tf.__version__,
@@ -29,6 +29,7 @@ def fingerprint(job: Job, replicas: int) -> dict[str, Any]:
         "instructions": instructions(),
         "gpus": [_gpu(device) for device in tf.config.list_physical_devices("GPU")],
         "deterministic": job.deterministic,
+        "precision": precision,  # and the way in which it comes about here
     }
 
 
@@ -42,8 +43,10 @@ def identity(job: Job, images: int, data: str) -> dict[str, Any]:
     """What a run is: a checkpoint of another identity is refused. Without the number of workers or epochs."""
     return {
         "model": job.model,
-        "optimizer": job.optimizer,
-        "learning_rate": job.learning_rate,
+        "optimizer": job.optimizer.as_json(),
+        "learning_rate": job.learning_rate if isinstance(job.learning_rate, float) else job.learning_rate.as_json(),
+        "loss": job.loss and job.loss.as_json(),
+        "precision": job.precision.as_json(),
         "batch_size": job.batch_size,
         "seed": job.seed,
         "images": images,
@@ -51,10 +54,9 @@ def identity(job: Job, images: int, data: str) -> dict[str, Any]:
     }
 
 
-def short_digest(value: Mapping[str, Any]) -> tuple[int, int]:
-    """20 bits of a JSON value, as two numbers under 1024: their sums over 16,384 replicas are exact in float32."""
-    bits = int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:4], "big")
-    return bits & 1023, bits >> 10 & 1023
+def digest(value: Mapping[str, Any]) -> int:
+    """64 bits of a JSON value."""
+    return int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:8], "big")
 
 
 def instructions() -> str:

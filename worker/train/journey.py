@@ -30,7 +30,8 @@ class Journey:
         return self.step % schedule.steps_per_epoch == 0 and self.step // schedule.steps_per_epoch > len(self.history)
 
     def as_state(self) -> dict[str, Any]:
-        return {"format": FORMAT, "history": self.history, "train_seconds": round(self.train_seconds, 3)}
+        """What state.json holds of it. A copy: it is written while the journey goes on."""
+        return {"format": FORMAT, "history": list(self.history), "train_seconds": round(self.train_seconds, 3)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], arrays: Mapping[str, Any], schedule: Schedule) -> Journey:

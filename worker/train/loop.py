@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..contract import records
 from ..contract.states import WorkerExit
 from . import order
+from .agreement import Agreement
 from .control import Control
 from .errors import TrainError
 from .evaluate import Evaluator
@@ -29,6 +31,7 @@ class Loop:
         schedule: order.Schedule,
         stepper: Stepper,
         evaluator: Evaluator,
+        agreement: Agreement,
         saver: Saver,
         progress: Progress,
         control: Control,
@@ -38,6 +41,8 @@ class Loop:
         self._schedule = schedule
         self._stepper = stepper
         self._evaluator = evaluator
+        self._agreement = agreement
+        self._plan = 0  # a hash of what this worker is about to do
         self._saver = saver
         self._progress = progress
         self._control = control
@@ -47,36 +52,48 @@ class Loop:
         self._teller = Teller(schedule, len(settings.workers), progress, journey)
         self._made_a_step = False
 
-    def run(self, digest: tuple[int, int]) -> WorkerExit:
-        """Train. Returns DONE or STOPPED. Raises TrainError (`cluster`, `diverged`, `error`), or tf.errors.OpError."""
-        journey, chief = self._journey, self._settings.chief
-        self._meet(digest)
+    def run(self, plan: int) -> WorkerExit:
+        """Train. `plan` is a hash of all that the workers must have in common, 64 bits.
+
+        Returns DONE or STOPPED. Raises TrainError (`cluster`, `diverged`, `error`), or tf.errors.OpError.
+        """
+        try:
+            end = self._walk(plan)
+        except TrainError:  # the same on all workers, at the same place
+            self._agreement.farewell()
+            raise
+        self._agreement.farewell()
+        return end
+
+    def _walk(self, plan: int) -> WorkerExit:
+        journey = self._journey
+        self._meet(plan)
         self._control.training_began()
         while True:
             if journey.awaits_validation(self._schedule):
                 self._close_epoch()
             if journey.step >= self._schedule.steps:
-                if chief:
-                    self._saver.save(journey, "end")
+                self._checkpoint("end", self._saver.save)
                 return WorkerExit.DONE
-            if self._due and chief:
-                self._saver.save_or_go_on(journey, self._due)
+            if self._due:
+                self._checkpoint(self._due, self._saver.save_or_go_on)
             self._due = ""
             if self._advance().stop:
-                if chief:
-                    self._saver.save(journey, "asked")
+                self._checkpoint("asked", self._saver.save)
                 return WorkerExit.STOPPED
 
-    def _meet(self, digest: tuple[int, int]) -> None:
-        """The first chunk has no step: it traces, and compares what the workers are about to do."""
+    def _meet(self, plan: int) -> None:
+        """Traces with a chunk that has no step, and compares what the workers are about to do, and with what."""
         with self._progress.phase("trace"):
-            alike = self._stepper.meet(self._journey.step, digest)
-        if not alike:
-            raise TrainError(
-                "cluster",
-                "the workers do not agree on data, settings, versions or the checkpoint to go on from",
-                hint="give every host the same data and the same versions of TensorFlow and Keras",
-            )
+            self._stepper.chunk(self._journey.step, Word(False, False, 0))
+            self._plan = plan
+            self._agreement.check(plan, self._journey.step)
+
+    def _checkpoint(self, why: str, save: Callable[[Journey, str], None]) -> None:
+        """All workers are here at the same step. They compare what they hold; then the chief saves it."""
+        self._agreement.check(self._plan, self._journey.step)
+        if self._settings.chief:
+            save(self._journey, why)
 
     def _advance(self) -> Agreed:
         journey = self._journey
@@ -133,8 +150,7 @@ class Loop:
         return min(left, every - step % every) if every else left
 
     def _wants_checkpoint(self) -> bool:
-        every = self._settings.job.every.seconds
-        timely = self._settings.chief and every is not None and self._saver.seconds_since >= every
+        timely = self._settings.chief and self._saver.is_due(self._settings.job.every.seconds)
         return self._control.checkpoint or timely
 
     @staticmethod
@@ -147,6 +163,6 @@ class Loop:
         return TrainError(
             "diverged",
             f"loss or gradients of step {step} (epoch {epoch}) are not finite",
-            hint=f"lower learning_rate (it is {self._settings.job.learning_rate:g})",
+            hint=f"lower learning_rate (it is {self._settings.job.learning_rate})",
             step=step,
         )

@@ -1,4 +1,4 @@
-"""The model and its optimizer. Every rank builds the same, under the strategy's scope or plain to be saved."""
+"""The model. Every rank builds the same, under the strategy's scope or plain to be saved."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 from .beside import Beside
 from .datasets import Arrays
 from .errors import TrainError
+from .loss import Crossentropy
 from .objective import Objective
 from .settings import Job
 
@@ -28,30 +29,10 @@ def build(job: Job, shape: tuple[int, ...], classes: int) -> keras.Model:
             layers.Conv2D(64, 3, activation="relu", name="conv3"),
             layers.Flatten(name="flatten"),
             layers.Dense(64, activation="relu", name="dense"),
-            layers.Dense(classes, name="logits"),
+            layers.Dense(classes, name="logits", dtype="float32"),  # mixed policies would round them
         ],
         name=job.model,
     )
-
-
-def optimizer(job: Job) -> keras.optimizers.Optimizer:
-    """The optimizer, taught that the gradients it is given are sums over all replicas already.
-
-    Its own summation would come after its first assignments; ours comes before any (see `step`).
-    """
-    made = type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate)
-    if not hasattr(made, "_all_reduce_sum_gradients"):
-        raise TrainError(
-            "environment",
-            f"Keras {keras.__version__} sums gradients in a way that this trainer does not know",
-            hint="install a Keras release that the package's metadata allows",
-        )
-    made._all_reduce_sum_gradients = _as_they_are
-    return made
-
-
-def _as_they_are(grads_and_vars: Any) -> Any:
-    return grads_and_vars
 
 
 class Blueprint(Protocol):
@@ -89,7 +70,7 @@ class Cnn:
             )
         self._job = job
         self._shape, self._classes = shape, classes
-        self.objective = Objective()
+        self.objective = Objective(Crossentropy(job))
         self.splits: list[str] = []
         self.identity: dict[str, Any] = {}
 

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .loss import Crossentropy
+
 
 @dataclass(frozen=True)
 class Share:
@@ -34,9 +36,12 @@ class Objective:
     told_accuracy = True
     metrics: Metrics | None = None
 
+    def __init__(self, crossentropy: Crossentropy) -> None:
+        self._crossentropy = crossentropy
+
     def total(self, model: Any, share: Share) -> Any:  # noqa: ARG002 - other objectives ask the model
         """The share's total, as a float32 scalar that gradients can be taken of."""
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(share.y, share.outputs) * share.weight
+        losses = self._crossentropy.of_each(share.y, share.outputs) * share.weight
         return tf.reduce_sum(losses)
 
     def right(self, share: Share) -> Any:
@@ -46,8 +51,7 @@ class Objective:
 
     def compile(self, model: keras.Model, optimizer: Any) -> None:
         """Give a model that is to be saved this loss and the accuracy."""
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+        model.compile(optimizer=optimizer, loss=self._crossentropy.as_keras(), metrics=["accuracy"])
 
 
 class UserObjective(Objective):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ class Progress:
     """
 
     def __init__(self, path: str) -> None:
+        self._lock = threading.Lock()  # checkpoints are told of by a thread of their own
         self._torn = False
         self._complained = False
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -29,7 +31,10 @@ class Progress:
             self._complain(error)
 
     def write(self, type_: str, **fields: Any) -> None:
-        line = records.line(type_, **fields)
+        with self._lock:
+            self._append(records.line(type_, **fields))
+
+    def _append(self, line: bytes) -> None:
         if self._torn:
             line = b"\n" + line
         try:

@@ -1,10 +1,15 @@
-"""Turns the state of training into a checkpoint on disk and a SAVED record."""
+"""Turns the state of training into a checkpoint on disk and a SAVED record, beside the training.
+
+What a checkpoint holds is copied out between two chunks; hashing, writing and syncing it are a thread's. One is
+written at a time. The process must not end before `finish`: a thread that is cut off leaves no checkpoint.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ..contract import records
@@ -38,23 +43,29 @@ class Saver:
         self._about = about
         self._newest = began_at  # what the run started from is on disk already
         self._last = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
-    @property
-    def seconds_since(self) -> float:
-        return time.monotonic() - self._last
+    def is_due(self, every_seconds: float | None) -> bool:
+        """Whether so much time has passed. Never while one is being written: a slow disk gets fewer checkpoints."""
+        if every_seconds is None or (self._writing is not None and not self._writing.done()):
+            return False
+        return time.monotonic() - self._last >= every_seconds
 
     def save_or_go_on(self, journey: Journey, why: str) -> None:
-        """Save; a full disk costs this checkpoint, not the run."""
-        try:
-            self._save(journey, why)
-        except OSError as error:
-            self._last = time.monotonic()
-            print(f"a checkpoint could not be saved: {error}; training goes on", file=sys.stderr, flush=True)
+        """Copy the state and return; it is on disk later. Waits for the one before.
+
+        A full disk costs this checkpoint, not the run.
+        """
+        self.finish()
+        self._begin(journey, why)
 
     def save(self, journey: Journey, why: str) -> None:
-        """Save, or raise TrainError: nothing comes after this checkpoint that could make up for it."""
+        """Save and wait for it, or raise TrainError: nothing comes after it that could make up for it."""
+        self.finish()
+        self._begin(journey, why)
         try:
-            self._save(journey, why)
+            self._wait()
         except OSError as error:
             raise TrainError(
                 "error",
@@ -62,7 +73,14 @@ class Saver:
                 hint=f"make room on the disk of {self._folder}",
             ) from error
 
-    def _save(self, journey: Journey, why: str) -> None:
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written, if there is one, and tell if it could not be."""
+        try:
+            self._wait()
+        except OSError as error:
+            print(f"a checkpoint could not be saved: {error}; training goes on", file=sys.stderr, flush=True)
+
+    def _begin(self, journey: Journey, why: str) -> None:
         self._last = time.monotonic()
         arrays = state.snapshot(self._parts)
         # After a broken chunk the device knows better than the host how far it came.
@@ -73,6 +91,16 @@ class Saver:
         checkpoint = Checkpoint(
             self._generation, journey.step, epoch, why, arrays, {**journey.as_state(), **self._about}
         )
+        self._writing = self._writer.submit(self._write, checkpoint)
+
+    def _write(self, checkpoint: Checkpoint) -> None:
         name = write(self._folder, checkpoint)
-        self._newest = journey.step
-        self._progress.write(records.SAVED, folder=name, step=journey.step, epoch=epoch, why=why)
+        self._newest = checkpoint.step
+        self._progress.write(
+            records.SAVED, folder=name, step=checkpoint.step, epoch=checkpoint.epoch, why=checkpoint.why
+        )
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from ..contract import records
 from ..contract.states import WorkerExit
-from . import breakage, checkpoint, fingerprint, model, state, strategy, stream, userdata
+from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, userdata
+from .agreement import Agreement
 from .control import Control
 from .errors import TrainError
 from .evaluate import Evaluator
@@ -51,6 +52,7 @@ class _Session:
     def run(self) -> WorkerExit:
         settings, job = self._settings, self._settings.job
         strategy.configure(job)
+        way = precision.configure(job, fingerprint.instructions())
         with self._progress.phase("strategy"):
             cluster = strategy.join(settings)
         # The user's functions come after the strategy, which must be there before TensorFlow is used for anything.
@@ -63,7 +65,7 @@ class _Session:
         self._identity = {**fingerprint.identity(job, images, digest), **self._blueprint.identity}
         about = {
             "identity": self._identity,
-            "fingerprint": fingerprint.fingerprint(job, cluster.num_replicas_in_sync),
+            "fingerprint": fingerprint.fingerprint(job, cluster.num_replicas_in_sync, way.told),
         }
         with self._progress.phase("restore") as record:
             journey = self._restore(parts, about["fingerprint"], record)
@@ -75,6 +77,7 @@ class _Session:
             self._schedule,
             Stepper(parts, source, self._schedule, settings.chief),
             Evaluator(cluster, parts.model, parts.objective, parts.beside, test),
+            Agreement(cluster, list(state.named_variables(parts).values()), len(settings.workers)),
             saver,
             self._progress,
             self._control,
@@ -82,12 +85,15 @@ class _Session:
         )
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         try:
-            end = loop.run(fingerprint.short_digest({**self._identity, **versions, "step": journey.step}))
+            end = loop.run(fingerprint.digest({**self._identity, **versions, "step": journey.step}))
         except tf.errors.OpError as error:
             failure = breakage.explain(error, len(settings.workers), job.deterministic)
             if failure.reason == "peer":
-                saver.save(journey, "rescue")
+                with self._progress.phase("rescue"):
+                    saver.save(journey, "rescue")
             raise failure from error
+        finally:
+            saver.finish()
         if end is WorkerExit.DONE and settings.chief:
             self._finish(parts, journey)
         return end
@@ -130,6 +136,12 @@ class _Session:
     def _look_at_model(self, record: dict[str, Any]) -> model.Blueprint:
         """The model's blueprint; tells which promise holds for it."""
         job = self._settings.job
+        if ":" in job.model and job.loss is not None:
+            raise TrainError(
+                "environment",
+                f"train.loss is for the built-in model, and the model is {job.model}",
+                hint="compile your model with its loss, and leave out `loss`",
+            )
         blueprint = UserModel(job, self._arrays) if ":" in job.model else model.Cnn(job, self._arrays)
         record["splits"] = blueprint.splits
         if self._settings.chief and ":" in job.model:
@@ -148,12 +160,13 @@ class _Session:
         objective = self._blueprint.objective
         with cluster.scope():
             net, beside = self._blueprint.build()
-            optimizer = model.optimizer(self._settings.job)
-            optimizer.build(net.trainable_variables)
+            updates = optimizer.summed(self._settings.job)
+            updates.build(net.trainable_variables)
+            scale = precision.loss_scale(self._settings.job)
             step, loss_sum, correct = _counter(tf.int64), _counter(tf.float64), _counter(tf.int64)
             shapes = objective.metrics.shapes if objective.metrics else []
             metric_sums = [_counter(tf.float64, shape) for shape in shapes]
-        return Parts(cluster, net, optimizer, step, loss_sum, correct, objective, beside, metric_sums)
+        return Parts(cluster, net, updates, scale, step, loss_sum, correct, objective, beside, metric_sums)
 
     def _restore(self, parts: Parts, now: dict[str, Any], record: dict[str, Any]) -> Journey:
         """The journey of the checkpoint to go on from, its arrays put back; a fresh one if there is none."""
@@ -181,10 +194,9 @@ class _Session:
 
     def _finish(self, parts: Parts, journey: Journey) -> None:
         """The model on disk, whole, and the RESULT record. The last epoch's validation is the final test."""
-        settings, job = self._settings, self._settings.job
+        settings = self._settings
         weights = [variable.numpy() for variable in parts.model.weights]
-        plain_optimizer = type(keras.optimizers.get(job.optimizer))(learning_rate=job.learning_rate)
-        plain = self._blueprint.to_save(weights, plain_optimizer)
+        plain = self._blueprint.to_save(weights, optimizer.plain(settings.job))
         try:
             name = self._save(plain)
             checkpoint.sync_folder(settings.output)

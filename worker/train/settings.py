@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..contract import names
+from ..contract.keras_names import LOSSES, OPTIMIZERS, PRECISIONS, SCHEDULES, Taken
 from .errors import TrainError
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adamax", "nadam", "lion")
 COMMUNICATIONS = ("auto", "ring", "nccl")
 MAX_SEED = 2**32 - 1  # what RandomState and Keras take
 
@@ -28,6 +28,20 @@ class Every:
 
 
 @dataclass(frozen=True)
+class Named:
+    """Something of Keras by its name in `contract.keras_names`, with settings: numbers, truths, lists of numbers."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, **self.settings}
+
+
+@dataclass(frozen=True)
 class Job:
     """What is trained: LAUNCHER_TRAIN. `batch_size` is global."""
 
@@ -37,10 +51,12 @@ class Job:
     dataset_function: str | None
     epochs: int
     batch_size: int
-    learning_rate: float
-    optimizer: str
+    learning_rate: float | Named  # Named: a schedule
+    optimizer: Named
+    loss: Named | None  # None: what fits the model
     seed: int
     deterministic: bool
+    precision: Named
     communication: str
     threads: int | None
     workers: int
@@ -131,7 +147,6 @@ def _job(values: dict[str, Any]) -> Job:
     model = take.text("model")
     if model != "cnn":
         take.function("model")
-    take.one_of("precision", ("float32",))
     return Job(
         model=model,
         dataset=dataset.text("kind"),
@@ -139,10 +154,16 @@ def _job(values: dict[str, Any]) -> Job:
         dataset_function=dataset.function("function") if values["dataset"].get("kind") == "function" else None,
         epochs=take.whole("epochs", 1),
         batch_size=take.whole("batch_size", 1),
-        learning_rate=take.positive("learning_rate"),
-        optimizer=take.one_of("optimizer", OPTIMIZERS),
+        learning_rate=(
+            take.named("learning_rate", SCHEDULES)
+            if isinstance(values.get("learning_rate"), dict)
+            else take.positive("learning_rate")
+        ),
+        optimizer=take.named("optimizer", OPTIMIZERS),
+        loss=None if values.get("loss") is None else take.named("loss", LOSSES),
         seed=take.whole("seed", 0, MAX_SEED),
         deterministic=take.flag("deterministic"),
+        precision=take.named("precision", PRECISIONS),
         communication=take.one_of("communication", COMMUNICATIONS),
         threads=take.optional("threads"),
         workers=take.whole("workers", 1),
@@ -184,6 +205,19 @@ class _Taker:
         if not isinstance(value, str) or value not in allowed:
             raise self._wrong(name, " or ".join(allowed))
         return value
+
+    def named(self, name: str, known: Mapping[str, Taken]) -> Named:
+        """A name of Keras's, or an object with it and settings. Which settings there are is Keras's to say."""
+        value = self._values.get(name)
+        settings = dict(value) if isinstance(value, dict) else {"name": value}
+        chosen = settings.pop("name", None)
+        if not isinstance(chosen, str) or chosen not in known:
+            raise self._wrong(name, f"the name of one of {', '.join(known)}, or an object with it and settings")
+        for key, setting in settings.items():
+            numbers = setting if isinstance(setting, list) else [setting]
+            if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+                raise _unfit(f"{names.TRAIN}: {self._prefix}{name}.{key}: expected a number, found {setting!r}")
+        return Named(chosen, settings)
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name)

@@ -27,6 +27,8 @@ def named_variables(parts: Parts) -> dict[str, Any]:
         named[f"epoch/metrics/{number}"] = variable
     for number, variable in enumerate(parts.optimizer.variables):
         named[f"optimizer/{number}"] = variable.value
+    if parts.scale is not None:
+        named.update(parts.scale.variables)
     return {**named, "epoch/loss_sum": parts.loss_sum, "epoch/correct": parts.correct, STEP: parts.step}
 
 

@@ -3,7 +3,8 @@
 A step computes gradients and statistics on every replica and sums them over all replicas of the cluster. The result of
 that sum decides on the device whether the step counts: every assignment (weights, optimizer slots, sums of the epoch,
 step counter) lies in the branch of a `cond` whose predicate depends on all sums. So whatever breaks a collective, state
-is that of a whole step; and a step whose loss or gradients are not finite leaves no trace on any worker.
+is that of a whole step; and a step whose loss or gradients are not finite leaves no trace on any worker
+(but for the scale of the loss, where there is one: see `precision`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tensorflow as tf
 from .beside import Beside, Changed
 from .objective import Objective, Share
 from .order import Schedule, slots_per_replica
+from .precision import LossScale
 from .source import Source
 
 
@@ -26,6 +28,7 @@ class Parts:
     strategy: Any
     model: Any
     optimizer: Any
+    scale: LossScale | None
     step: Any  # int64: whole steps done, over all epochs
     loss_sum: Any  # float64: of the images seen in this epoch
     correct: Any  # int64: of the images seen in this epoch
@@ -80,28 +83,16 @@ class Stepper:
         `step` is the number of whole steps done; a chunk must not go beyond its epoch. Blocks until all workers have
         called. Raises tf.errors.OpError if a peer is gone; state is then that of a whole step.
         """
-        word = word._replace(length=min(word.length, self._source.most))
-        agreed, finite, step, loss_sum, correct = self._call(step, word, (0, 0))
+        length = min(word.length, self._source.most) if self._chief else 0
+        brought = tf.constant([word.stop, word.checkpoint, length], tf.float32)
+        results = self._chunk(*self._source.arguments(step), brought)
+        agreed, finite, step, loss_sum, correct = (result.numpy() for result in results)
         return Agreed(bool(agreed[0] > 0), bool(agreed[1] > 0), bool(finite), int(step), float(loss_sum), int(correct))
-
-    def meet(self, step: int, digest: tuple[int, int]) -> bool:
-        """Whether all workers bring the same `digest` (two numbers under 1024), as far as this one can see.
-
-        If they do not, at least one of them sees it. Does no step; must be called before the first chunk. Blocks.
-        """
-        agreed, *_ = self._call(step, Word(False, False, 0), digest)
-        replicas = self._parts.strategy.num_replicas_in_sync
-        return bool(agreed[3] == replicas * digest[0] and agreed[4] == replicas * digest[1])
 
     def metrics(self) -> dict[str, float | None]:
         """The values of the objective's metrics over the images seen in this epoch."""
         metrics = self._parts.objective.metrics
         return metrics.results([variable.numpy() for variable in self._parts.metric_sums]) if metrics else {}
-
-    def _call(self, step: int, word: Word, digest: tuple[int, int]) -> Any:
-        length = word.length if self._chief else 0
-        brought = tf.constant([word.stop, word.checkpoint, length, *digest], tf.float32)
-        return [result.numpy() for result in self._chunk(*self._source.arguments(step), brought)]
 
     def _traced_chunk(self, images: Any, labels: Any, order: Any, brought: Any) -> Any:
         parts = self._parts
@@ -111,7 +102,7 @@ class Stepper:
         def body(done: Any, finite: Any) -> Any:
             reduced = parts.strategy.run(self._reduce, args=(images, labels, order))
             finite = self._all_finite(reduced)
-            finite = tf.cond(finite, lambda: self._commit(reduced), lambda: tf.constant(False))
+            finite = tf.cond(finite, lambda: self._commit(reduced), lambda: self._pass_over(reduced))
             return done + 1, finite
 
         _, finite = tf.while_loop(
@@ -125,7 +116,7 @@ class Stepper:
         """The control word: sums of what all bring. Floats are exact up to 2^24 and reducible on every device."""
         context = tf.distribute.get_replica_context()
         of_first = tf.where(tf.equal(context.replica_id_in_sync_group, 0), brought[2], 0.0)
-        word = tf.stack([brought[0], brought[1], of_first, brought[3], brought[4]])
+        word = tf.stack([brought[0], brought[1], of_first])
         return context.all_reduce(tf.distribute.ReduceOp.SUM, word)
 
     def _reduce(self, images: Any, labels: Any, order: Any) -> Sums:
@@ -145,6 +136,8 @@ class Stepper:
             share = Share(y, outputs, tf.cast(slot < real, tf.float32), here, real, parts.strategy.num_replicas_in_sync)
             total = parts.objective.total(parts.model, share)
             loss = total / tf.cast(real, tf.float32)
+            if parts.scale is not None:
+                loss = parts.scale.scaled(loss)
         gradients = [
             tf.convert_to_tensor(tf.zeros_like(variable.value) if gradient is None else gradient)
             for gradient, variable in zip(tape.gradient(loss, [v.value for v in variables]), variables, strict=True)
@@ -166,6 +159,12 @@ class Stepper:
             return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for each in judged for v in results(each)])
 
     def _commit(self, reduced: Sums) -> Any:
+        self._commit_beside(reduced)
+        self._parts.strategy.run(self._assign, args=(reduced.gradients, reduced.statistics))
+        return tf.constant(True)
+
+    def _commit_beside(self, reduced: Sums) -> None:
+        """Metrics, and what the model changes beside its weights."""
         parts = self._parts
         first = tf.equal(parts.step.read_value() % self._schedule.steps_per_epoch, 0)
 
@@ -176,16 +175,45 @@ class Stepper:
         for variable, more in zip(parts.metric_sums, reduced.metrics, strict=True):
             parts.strategy.extended.update(variable, add, args=(more,))
         parts.beside.commit(parts.strategy, reduced.changed, reduced.batch)
-        parts.strategy.run(self._assign, args=(reduced.gradients, reduced.statistics))
-        return tf.constant(True)
+
+    def _pass_over(self, reduced: Sums) -> Any:
+        """Without an update: what becomes of a step that is not finite. True if it counts all the same.
+
+        With a scaled loss, gradients that overflow tell of the scale, which is halved, until it is at its floor. The
+        loss itself is not scaled: if it is not finite, no scale will mend it.
+        """
+        parts = self._parts
+        if parts.scale is None:
+            return tf.constant(False)
+
+        def count() -> Any:
+            self._commit_beside(reduced)
+            parts.strategy.run(self._assign_without_update, args=(reduced.statistics,))
+            return tf.constant(True)
+
+        local = parts.strategy.experimental_local_results
+        unscaled = [value for each in (reduced.statistics, *reduced.changed.floats) for value in local(each)]
+        mendable = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in unscaled])
+        return tf.cond(mendable & parts.scale.may_fall, count, lambda: tf.constant(False))
+
+    def _assign_without_update(self, statistics: Any) -> None:
+        self._parts.scale.fall()  # type: ignore[union-attr]
+        self._count(statistics)
 
     def _assign(self, gradients: Any, statistics: Any) -> None:
+        parts = self._parts
+        if parts.scale is not None:
+            gradients = parts.scale.unscaled(gradients)
+            parts.scale.grow()
+        parts.optimizer.apply(gradients, parts.model.trainable_variables)
+        self._count(statistics)
+
+    def _count(self, statistics: Any) -> None:
         parts = self._parts
         done = parts.step.read_value()
         first = tf.equal(done % self._schedule.steps_per_epoch, 0)
         loss_sum = tf.where(first, tf.zeros((), tf.float64), parts.loss_sum.read_value())
         correct = tf.where(first, tf.zeros((), tf.int64), parts.correct.read_value())
-        parts.optimizer.apply(gradients, parts.model.trainable_variables)
         parts.loss_sum.assign(loss_sum + tf.cast(statistics[0], tf.float64))
         parts.correct.assign(correct + tf.cast(statistics[1], tf.int64))
         parts.step.assign(done + 1)
