@@ -22,7 +22,7 @@ rescue-proof: $(STAMP)
 	$(BIN)/python -m benchmarks.rescue_proof --seed $(SEED) --rounds $(ROUNDS)
 
 check: $(STAMP)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit/test_import_direction.py

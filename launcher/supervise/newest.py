@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.contract.checkpoints import verify
-
 from launcher.runs.folder import RunFolder
+from worker.contract.checkpoints import verify
 from worker.contract.layout import parse_checkpoint_name
 
 

@@ -66,7 +66,8 @@ class UserObjective(Objective):
 
     def total(self, model: Any, share: Share) -> Any:
         if self._loss is None:
-            losses = keras.losses.sparse_categorical_crossentropy(share.y, share.outputs, from_logits=self._from_logits)
+            outputs = tf.cast(share.outputs, tf.float32)  # under mixed precision a softmax in halves underflows
+            losses = keras.losses.sparse_categorical_crossentropy(share.y, outputs, from_logits=self._from_logits)
             total = tf.reduce_sum(tf.cast(losses, tf.float32) * share.weight)
         else:
             total = tf.cast(self._loss(share.y, share.outputs, share.weight), tf.float32) * self._size(share)
