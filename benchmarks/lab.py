@@ -25,9 +25,9 @@ Do = Callable[[int], None]
 
 
 def turns(folder: Path) -> Iterator[int]:
-    """What is to be done in each turn, as it is asked for."""
-    done = 0
-    while True:
+    """What is to be done in each turn, as it is asked for, until whoever asks is gone."""
+    done, parent = 0, os.getppid()
+    while os.getppid() == parent:
         try:
             number, amount = map(int, (folder / TURN).read_text().split())
         except (FileNotFoundError, ValueError):
@@ -40,7 +40,7 @@ def turns(folder: Path) -> Iterator[int]:
 
 
 def serve(folder: Path, chief: bool, do: Do) -> None:
-    """Do turn after turn until the process is killed."""
+    """Do turn after turn until the process is killed, or left alone."""
     for amount in turns(folder):
         start, worked = time.monotonic(), time.process_time()
         do(amount)
@@ -48,6 +48,7 @@ def serve(folder: Path, chief: bool, do: Do) -> None:
         if chief:
             with (folder / TURNS).open("a") as file:
                 file.write(json.dumps(told) + "\n")
+    os._exit(1)
 
 
 class _Tf:
