@@ -57,7 +57,7 @@ def ways(options: argparse.Namespace) -> list[Way]:
     """Every way that can be taken here; the plain script comes first."""
     found: list[Way] = [lambda round_, folder: plain(options, round_, folder)]
     for workers in options.workers:
-        found.append(lambda round_, folder, workers=workers: launched(options, round_, folder, workers))  # type: ignore[misc]
+        found.append(lambda round_, folder, workers=workers: launched(options, round_, folder, (workers, "float32")))  # type: ignore[misc]
     environment = {**os.environ, "PYTHONPATH": options.tf_keras or os.environ.get("PYTHONPATH", "")}
     probe = [sys.executable, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('tf_keras') is None)"]
     if subprocess.run(probe, env=environment, check=False).returncode == 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from launcher.errors import NotFitError
@@ -36,7 +38,29 @@ def stage(host_folder: HostFolder) -> str:
     # Named by what was copied: an edit between hashing and copying gives another name, never a wrong one.
     temporary = tree.temporary_name(place)
     place, new = tree.put(root, entries, temporary, lambda copied: Path(host_folder.code(copied)))
+    if new:
+        _bring_caches(root, entries, place)
     return str(place if new else _replace(temporary, place))
+
+
+def _bring_caches(root: Path, entries: list[Entry], place: Path) -> None:
+    """Bring along what Python has compiled already: it takes every worker 0.2 s otherwise. Best effort.
+
+    A cache is good for a source of the same size and time, so the copies get the times of what they were copied from.
+    """
+    for entry in entries:
+        if not entry.path.endswith(".py"):
+            continue
+        cache, goal = (Path(cache_from_source(str(folder / entry.path))) for folder in (root, place))
+        try:
+            times = (root / entry.path).stat()
+            compiled = cache.read_bytes()
+            goal.parent.mkdir(mode=0o700, exist_ok=True)
+            goal.touch(mode=0o600)
+            goal.write_bytes(compiled)
+            os.utime(place / entry.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        except OSError:
+            continue
 
 
 def _replace(temporary: Path, place: Path) -> Path:

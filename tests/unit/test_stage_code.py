@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import py_compile
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -22,18 +24,15 @@ def folder(tmp_path: Path) -> HostFolder:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """Every file but what Python has compiled."""
+    files = [path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def test_the_staged_package_is_the_installed_one_private_and_named_by_its_hash(folder: HostFolder) -> None:
     staged = Path(code.stage(folder))
     assert staged == Path(folder.code(code.digest()))
-    installed = {
-        name: data
-        for name, data in contents(Path(tree.__file__).parents[2] / "worker").items()
-        if "__pycache__" not in name
-    }
-    assert contents(staged) == installed
+    assert contents(staged) == contents(Path(tree.__file__).parents[2] / "worker")
     for path in (staged, *staged.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert [path.name for path in staged.parent.iterdir()] == [staged.name]  # nothing temporary is left
@@ -100,7 +99,7 @@ def test_a_staged_copy_that_was_tampered_with_is_replaced(folder: HostFolder, ta
 def test_caches_that_python_left_are_gone_and_the_copy_stays(folder: HostFolder) -> None:
     staged = Path(code.stage(folder))
     before = staged.stat().st_ino
-    (staged / "contract" / "__pycache__").mkdir()
+    (staged / "contract" / "__pycache__").mkdir(exist_ok=True)
     (staged / "contract" / "__pycache__" / "wire.cpython-311.pyc").write_bytes(b"bad")
     code.stage(folder)
     assert staged.stat().st_ino == before
@@ -141,3 +140,14 @@ def test_a_write_that_takes_less_than_it_is_given_goes_on_with_the_rest() -> Non
 
     tree.write(short, b"0123456789")
     assert b"".join(taken) == b"0123456789"
+
+
+def test_what_is_compiled_already_is_not_compiled_again(folder: HostFolder) -> None:
+    installed = Path(tree.__file__).parents[2] / "worker"
+    py_compile.compile(str(installed / "verbs.py"))
+    staged = Path(code.stage(folder))
+    cache = Path(cache_from_source(str(staged / "verbs.py")))
+    before = cache.stat()
+    subprocess.run([sys.executable, str(staged)], check=False, capture_output=True)  # shows its usage
+    after = cache.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
