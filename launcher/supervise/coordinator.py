@@ -14,7 +14,7 @@ from launcher.errors import LauncherError
 from launcher.hosts.base import Host, RunOnHost, Stream
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
-from launcher.runs.logs import last_lines
+from launcher.runs.tail import last_lines
 from launcher.spec.model import ClusterSpec
 from launcher.supervise.control import ControlServer
 from launcher.supervise.events import (
@@ -191,7 +191,7 @@ class Coordinator:
             self._model = str(self._run.hosts / host / str(event["model"]))
         elif kind == records.RANK_ENDED and event.get("state") == RankState.FAILED:
             log = self._run.host(host).log(int(event.get("generation", 0)), int(event.get("rank", 0)))
-            if any(PORT_TAKEN_TEXT in line for line in last_lines(log, 60)):
+            if any(PORT_TAKEN_TEXT in line for line in _last_words(log, 60)):
                 failure = {"type": records.RANK_FAILURE, "rank": event.get("rank"), "reason": "port"}
                 failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
                 self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
@@ -258,7 +258,7 @@ class Coordinator:
         fields = dict(cause)
         if "rank" in fields and "host" in fields:
             log = self._run.host(fields["host"]).log(int(fields["generation"]), int(fields["rank"]))
-            fields.update(log=log, lines=last_lines(log, 15))
+            fields.update(log=log, lines=_last_words(log, 15))
         return fields
 
     # Signals.
@@ -287,3 +287,8 @@ class Coordinator:
                 if number == signal.SIGTERM:
                     how: StopHow = "now" if self._machine.state == RunState.STOPPING else "graceful"
                     self._tell(StopAsked(how, "SIGTERM to the coordinator"))
+
+
+def _last_words(log: str, count: int) -> list[str]:
+    """The last lines of a log as text. Control characters stay: whoever shows the lines neutralises them."""
+    return [line.decode("utf-8", "replace").rstrip("\r\n") for line in last_lines(log, count)]
