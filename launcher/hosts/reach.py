@@ -1,0 +1,153 @@
+"""All machines of a spec at once: sessions to them, over whatever transport each has."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.errors import NotFitError
+from launcher.hosts.local_session import LocalSession
+from launcher.hosts.session import Session
+from launcher.hosts.ssh_config import Target, resolve
+from launcher.hosts.ssh_options import SshConfig
+from launcher.spec.model import HostSpec
+
+if TYPE_CHECKING:
+    from launcher.hosts.paramiko_connect import Connector
+    from launcher.hosts.paramiko_wire import Wire
+
+Ask = Callable[[str], "str | None"]
+
+
+class Reacher:
+    """Opens sessions, and keeps what they share: jump hosts' connections, keys, passphrases. For any thread.
+
+    Starts no thread and imports nothing heavy before the first `open`. Close it after its sessions.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_s: float,
+        ask: Ask | None = None,
+        say: Callable[[str], None] | None = None,
+        config: Path | None = None,
+    ) -> None:
+        """`connect_s` is what every machine on the way has for itself; `ask(prompt)` returns a passphrase, or None if
+        nobody answers, and is called by one thread at a time; `say` is told what was done on the way (from any
+        thread); `config` stands for ~/.ssh/config."""
+        self._connect_s, self._ask, self._say, self._config_path = connect_s, ask, say, config
+        self._lock = threading.Lock()
+        self._config: SshConfig | None = None
+        self._shared: Connector | None = None
+        self._ways: dict[Target, Future[Wire]] = {}
+
+    def __enter__(self) -> Reacher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, host: HostSpec, *, bulk: bool = False) -> Session:
+        """A session of its own to `host`; `bulk` is for one that will carry much, at the price of memory.
+
+        Blocks up to `connect_s` for each machine on the way, not counting what a person is asked for. Raises
+        NotFitError.
+        """
+        if host.local:
+            return LocalSession(host.name)
+        if host.transport == "openssh":
+            return self._open_openssh(host)
+        from launcher.hosts.paramiko_session import ParamikoSession
+
+        target = resolve(host, self._read_config())
+        carrier = self._carrier(host, target.via)
+        wire = self._connector().connect(host.name, target, host.host_keys, carrier=carrier, bulk=bulk)
+        return ParamikoSession(host.name, wire, timeout_s=self._connect_s)
+
+    def close(self) -> None:
+        """End the connections to jump hosts; sessions through them end, too. May be called twice."""
+        with self._lock:
+            ways, self._ways = list(self._ways.values()), {}
+        for way in reversed(ways):
+            if way.done() and way.exception() is None:
+                way.result().hang_up()
+
+    def _open_openssh(self, host: HostSpec) -> Session:
+        from launcher.hosts.openssh import open_session
+
+        return open_session(host, connect_s=self._connect_s)
+
+    def _read_config(self) -> SshConfig:
+        with self._lock:
+            if self._config is None:
+                self._config = SshConfig.read(self._config_path)
+            return self._config
+
+    def _connector(self) -> Connector:
+        with self._lock:
+            if self._shared is None:
+                import logging
+
+                from launcher.hosts.paramiko_connect import Connector, Turns
+                from launcher.hosts.paramiko_keys import Keyring
+
+                # It has nothing to say that our errors do not say better, and would say it on the terminal.
+                logging.getLogger("paramiko").addHandler(logging.NullHandler())
+                logging.getLogger("paramiko").propagate = False
+                self._shared = Connector(Keyring(self._ask), Turns(), self._connect_s, self._say or (lambda _: None))
+            return self._shared
+
+    def _carrier(self, host: HostSpec, via: Target | None) -> Wire | None:
+        """The connection to the last jump host, one for all that lie behind it."""
+        if via is None:
+            return None
+        with self._lock:
+            way = self._ways.get(via)
+            if way is not None and way.done() and (way.exception() is not None or not way.result().whole):
+                stale, way = way, None
+                if stale.exception() is None:
+                    stale.result().hang_up()
+            mine = way is None
+            if way is None:
+                way = self._ways[via] = Future()
+        if mine:
+            self._make_way(host, via, way)
+        try:
+            return way.result()
+        except NotFitError as error:
+            raise NotFitError(f"{host.name} is behind {error.message}", hint=error.hint) from error
+
+    def _make_way(self, host: HostSpec, via: Target, way: Future[Wire]) -> None:
+        try:
+            carrier = self._carrier(host, via.via)
+            # A pinned fingerprint is the host's own.
+            rule = host.host_keys if not host.host_keys.startswith("SHA256:") else "known"
+            way.set_result(self._connector().connect(via.alias, via, rule, carrier=carrier))
+        except BaseException as error:
+            way.set_exception(error)
+            if not isinstance(error, NotFitError):
+                raise
+
+
+def reach(hosts: Sequence[HostSpec], reacher: Reacher, *, bulk: bool = False) -> dict[str, Session | NotFitError]:
+    """A session to each host, or why there is none; all at once, so that the slowest says how long it takes."""
+    found: dict[str, Session | NotFitError] = {}
+
+    def one(host: HostSpec) -> None:
+        try:
+            found[host.name] = reacher.open(host, bulk=bulk)
+        except NotFitError as error:
+            found[host.name] = error
+        except Exception as error:  # one host's surprise is not the others'
+            found[host.name] = NotFitError(f"{host.name}: {type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=one, args=(host,), name=f"reach {host.name}", daemon=True) for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {host.name: found[host.name] for host in hosts}
