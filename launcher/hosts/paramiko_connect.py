@@ -88,6 +88,7 @@ class _Attempt:
         self._carrier, self._bulk = carrier, bulk
         self._left_out: set[str] = set()  # types of host keys that are not the pinned one
         self._shown = ""
+        self._word = ""  # with which the server began, if that was not SSH
         self._unfit: NotThePinnedKeyError | None = None
         self.start_clock()
 
@@ -218,9 +219,9 @@ class _Attempt:
             if error.errno == errno.ECONNRESET:
                 raise _BusyError("") from None
             raise NotFitError(f"{self._name}: {self._where}: {error.strerror}") from error
+        self._word = plain(word.decode("latin-1")) if not word.startswith(b"SSH-") else ""
         if not word or word.startswith(_BUSY):
-            said = plain(word.decode("latin-1"))
-            raise _BusyError(f" but “{said}”" if said else "")
+            raise _BusyError(f" but “{self._word}”" if word else "")
 
     def _mute(self) -> NotFitError:
         return NotFitError(
@@ -249,8 +250,11 @@ class _Attempt:
         if self.deadline.left_s <= 0:
             return self._slow() if wire.remote_version else self._mute()
         if not wire.remote_version:
-            if "Indecipherable" in str(error) or "Invalid SSH banner" in str(error):
-                return NotFitError(f"{self._name}: {self._where} is no SSH server: {plain(str(error))}")
+            if self._word:
+                return NotFitError(
+                    f"{self._name}: {self._where} is no SSH server: it begins with “{self._word}”",
+                    hint="is the port right?",
+                )
             return _BusyError("")
         why = f": {wire.farewell}" if wire.farewell else f": {plain(str(error))}" if str(error) else ""
         return NotFitError(

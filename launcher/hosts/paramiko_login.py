@@ -1,34 +1,16 @@
-"""Logging in with keys: the client's half of RFC 4252.
-
-paramiko's own signs with every key it has before it knows whether the server wants it, and in the transport's thread,
-where a hung agent kills the connection. This one asks first, so that no person is asked for anything in vain.
-"""
+"""Logging in with keys: which are offered, and what is said when none will do."""
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
-
-import paramiko
-from paramiko.common import (
-    MSG_SERVICE_ACCEPT,
-    MSG_USERAUTH_BANNER,
-    MSG_USERAUTH_FAILURE,
-    MSG_USERAUTH_PK_OK,
-    MSG_USERAUTH_SUCCESS,
-    cMSG_SERVICE_REQUEST,
-    cMSG_USERAUTH_REQUEST,
-)
+from collections.abc import Sequence
 
 from launcher.errors import NotFitError
 from launcher.hosts.agent import AgentError
 from launcher.hosts.dial import Deadline
-from launcher.hosts.key_files import PublicHalf
-from launcher.hosts.paramiko_keys import Identity, Keyring, Sign
-from launcher.hosts.paramiko_wire import Wire, plain
+from launcher.hosts.paramiko_keys import Identity, Keyring
+from launcher.hosts.paramiko_userauth import Answer, Said, UserAuth
+from launcher.hosts.paramiko_wire import Wire
 from launcher.hosts.ssh_config import Target
 from launcher.hosts.ssh_options import USE_OPENSSH
 
@@ -37,114 +19,16 @@ class BrokenOffError(NotFitError):
     """The connection ended during the login, without a word about why."""
 
 
-class _Said(Enum):
-    READY = "the login may begin"
-    WANTED = "this key would do"
-    IN = "logged in"
-    NO = "not with this"
-    GONE = "the connection ended"
-
-
-@dataclass(frozen=True)
-class _Answer:
-    said: _Said
-    methods: tuple[str, ...] = ()
-    partial: bool = False
-
-
-class _Exchange:
-    """Requests and answers. The transport's thread calls what paramiko's AuthHandler has."""
-
-    banner: bytes | None = None
-
-    def __init__(self, wire: Wire, user: str) -> None:
-        self._wire, self._user = wire, user
-        self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
-        self._in = False
-        self._handler_table: dict[int, Callable[[Any], None]] = {
-            MSG_SERVICE_ACCEPT: lambda _: self._answers.put(_Answer(_Said.READY)),
-            MSG_USERAUTH_PK_OK: lambda _: self._answers.put(_Answer(_Said.WANTED)),
-            MSG_USERAUTH_SUCCESS: self._success,
-            MSG_USERAUTH_FAILURE: self._failure,
-            MSG_USERAUTH_BANNER: lambda _: None,
-        }
-        wire.auth_handler = self
-
-    def _success(self, _: Any) -> None:
-        self._in = True
-        self._wire._auth_trigger()
-        self._answers.put(_Answer(_Said.IN))
-
-    def _failure(self, message: Any) -> None:
-        methods = tuple(plain(method) for method in message.get_list())
-        self._answers.put(_Answer(_Said.NO, methods, message.get_boolean()))
-
-    def abort(self) -> None:
-        self._answers.put(_Answer(_Said.GONE))
-
-    def is_authenticated(self) -> bool:
-        return self._in
-
-    def get_username(self) -> str:
-        return self._user
-
-    def ask(self, message: paramiko.Message, deadline: Deadline) -> _Answer:
-        """Raises queue.Empty at the deadline."""
-        if not self._wire.is_active():
-            return _Answer(_Said.GONE)
-        try:
-            self._wire._send_message(message)
-        except (OSError, EOFError, paramiko.SSHException):
-            return _Answer(_Said.GONE)
-        return self._answers.get(timeout=deadline.left_s)
-
-    def begin(self, deadline: Deadline) -> _Answer:
-        message = paramiko.Message()
-        message.add_byte(cMSG_SERVICE_REQUEST)
-        message.add_string("ssh-userauth")
-        return self.ask(message, deadline)
-
-    def would_take(self, public: PublicHalf, deadline: Deadline) -> _Answer:
-        return self.ask(self._request(public, False), deadline)
-
-    def prove(self, public: PublicHalf, sign: Sign, deadline: Deadline) -> _Answer:
-        signed = paramiko.Message()
-        signed.add_string(self._wire.session_id)
-        request = self._request(public, True)
-        signature = sign(signed.asbytes() + request.asbytes(), self._algorithm(public.type))
-        request.add_string(signature)
-        return self.ask(request, deadline)
-
-    def _request(self, public: PublicHalf, signed: bool) -> paramiko.Message:
-        message = paramiko.Message()
-        message.add_byte(cMSG_USERAUTH_REQUEST)
-        message.add_string(self._user)
-        message.add_string("ssh-connection")
-        message.add_string("publickey")
-        message.add_boolean(signed)
-        message.add_string(self._algorithm(public.type))
-        message.add_string(public.blob)
-        return message
-
-    def _algorithm(self, kind: str) -> str:
-        """How a key of this type signs: for RSA the type does not say it."""
-        if not kind.startswith("ssh-rsa"):
-            return kind
-        takes = self._wire.server_extensions.get("server-sig-algs", b"").decode("ascii", "replace").split(",")
-        best = "rsa-sha2-256" if "rsa-sha2-512" not in takes and "rsa-sha2-256" in takes else "rsa-sha2-512"
-        return kind.replace("ssh-rsa", best)
-
-
 class _Login:
     def __init__(self, name: str, wire: Wire, target: Target, deadline: Deadline) -> None:
         self._name, self._wire, self._target, self._deadline = name, wire, target, deadline
-        self._exchange = _Exchange(wire, target.user)
+        self._exchange = UserAuth(wire, target.user)
         self._methods: tuple[str, ...] = ()
         self.notes: list[str] = []
         self.offered: list[str] = []
 
     def begin(self) -> None:
-        if self._exchange.begin(self._deadline).said is not _Said.READY:
+        if self._exchange.begin(self._deadline).said is not Said.READY:
             raise self._broken_off()
 
     def offer(self, identity: Identity) -> bool:
@@ -163,13 +47,13 @@ class _Login:
         except AgentError as error:
             self.notes.append(str(error))
             return False
-        return self._goes_on(answer) and answer.said is _Said.IN
+        return self._goes_on(answer) and answer.said is Said.IN
 
-    def _goes_on(self, answer: _Answer) -> bool:
+    def _goes_on(self, answer: Answer) -> bool:
         """Whether the server wants this key."""
-        if answer.said is _Said.GONE:
+        if answer.said is Said.GONE:
             raise self._broken_off()
-        if answer.said is not _Said.NO:
+        if answer.said is not Said.NO:
             return True
         self._methods = answer.methods
         if answer.partial:

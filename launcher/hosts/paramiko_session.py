@@ -6,13 +6,15 @@ import contextlib
 import errno
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from launcher.errors import NotFitError
-from launcher.hosts.paramiko_wire import Inbox, Tail, Wire
+from launcher.hosts.paramiko_inbox import Inbox, Tail
+from launcher.hosts.paramiko_wire import Wire
 from launcher.hosts.session import Channel, Session
 
 # Small enough to fit what a socket that can be written to has room for at least.
@@ -22,11 +24,11 @@ _MOST_AT_ONCE = 16 << 10
 class ParamikoChannel(Channel):
     """A command over SSH."""
 
-    def __init__(self, name: str, wire: Wire, channel: Any) -> None:
-        self._name, self._wire, self._channel = name, wire, channel
+    def __init__(self, wire: Wire, channel: Any) -> None:
+        self._wire, self._channel = wire, channel
         self._inbox: Inbox = channel.in_buffer
         self._tail: Tail = channel.in_stderr_buffer
-        self._closed = False
+        self.closed = False
         channel.settimeout(0.0)
 
     def start(self, command: str) -> None:
@@ -54,10 +56,10 @@ class ParamikoChannel(Channel):
     @property
     def _ended_by_host(self) -> bool:
         """Whether the host said that there is no more; paramiko ends a stream alike when the connection breaks."""
-        return not self._closed and (bool(self._channel.eof_received) or self.exit_status() is not None)
+        return not self.closed and (bool(self._channel.eof_received) or self.exit_status() is not None)
 
     def _broken(self) -> OSError:
-        if self._closed:
+        if self.closed:
             return OSError(errno.EBADF, "the channel is closed")
         if self._channel.chanid in self._wire.refused:
             return OSError(errno.EACCES, "the host refuses to run a command (ForceCommand, a restricted account?)")
@@ -65,7 +67,7 @@ class ParamikoChannel(Channel):
         return ConnectionResetError(errno.ECONNRESET, why)
 
     def write(self, data: bytes | memoryview) -> int:
-        if self._closed or self._channel.closed or not self._wire.whole:
+        if self.closed or self._channel.closed or not self._wire.whole:
             raise self._broken()
         if self._channel.eof_sent:
             raise BrokenPipeError(errno.EPIPE, "its input was ended")
@@ -86,7 +88,7 @@ class ParamikoChannel(Channel):
         while True:
             left = end - time.monotonic()
             with self._channel.lock:
-                if self._channel.closed or self._closed:
+                if self._channel.closed or self.closed:
                     return True
                 if not self._channel.out_window_size and left > 0:
                     self._channel.out_buffer_cv.wait(left)
@@ -113,9 +115,9 @@ class ParamikoChannel(Channel):
         return None if status == -1 else status
 
     def close(self) -> None:
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             if self._wire.has_room():
                 self._channel.close()
@@ -126,43 +128,61 @@ class ParamikoChannel(Channel):
 
 
 class ParamikoSession(Session):
-    """A connection of its own, perhaps through shared ones."""
+    """A connection of its own, perhaps through shared ones; and further ones, if the host takes no more commands on it."""
 
-    def __init__(self, name: str, wire: Wire, *, timeout_s: float) -> None:
-        """`timeout_s`: how long a command's channel may take to open."""
+    def __init__(self, name: str, connect: Callable[[], Wire], *, timeout_s: float) -> None:
+        """`connect` blocks and raises NotFitError. `timeout_s`: how long a command's channel may take to open."""
         self.name = name
-        self._wire, self._timeout_s = wire, timeout_s
-        self._lock = threading.Lock()
+        self._connect, self._timeout_s = connect, timeout_s
+        self._lock, self._growing = threading.Lock(), threading.Lock()
+        self._closed = False
         self._channels: set[ParamikoChannel] = set()
+        self._wires = [connect()]
 
     def run(self, command: str) -> Channel:
+        for wire in reversed(self._wires):
+            with contextlib.suppress(paramiko.ChannelException):
+                return self._start(wire, command)
+        with self._growing:  # MaxSessions of its sshd is reached
+            wire = self._connect()
+            with self._lock:
+                if not self._closed:
+                    self._wires = [*self._wires, wire]
+        if self._closed:
+            wire.hang_up()
         try:
-            channel = ParamikoChannel(self.name, self._wire, self._wire.open_session(timeout=self._timeout_s))
-            channel.start(command)
+            return self._start(wire, command)
         except paramiko.ChannelException as error:
             raise NotFitError(
-                f"{self.name} takes no more commands over one connection",
-                hint="MaxSessions of its sshd is lower than 10, or a command that was started is still running",
+                f"{self.name} runs no commands for us, though it lets us in",
+                hint="its sshd_config forbids it: MaxSessions 0, or a Match block that applies to this user",
             ) from error
+
+    def _start(self, wire: Wire, command: str) -> Channel:
+        """Raises NotFitError; ChannelException if the connection takes no more commands."""
+        try:
+            channel = ParamikoChannel(wire, wire.open_session(timeout=self._timeout_s))
+            channel.start(command)
+        except paramiko.ChannelException:
+            raise
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if self._wire.whole:
+            if wire.whole:
                 raise NotFitError(f"{self.name} has not started a command for {self._timeout_s:g} s") from error
-            raise NotFitError(f"the connection to {self.name} broke{self._why}") from error
+            why = f": {wire.farewell}" if wire.farewell else ""
+            raise NotFitError(f"the connection to {self.name} broke{why}") from error
         with self._lock:
-            self._channels = {one for one in self._channels if not one._closed} | {channel}
+            self._channels = {one for one in self._channels if not one.closed} | {channel}
         return channel
 
     @property
-    def _why(self) -> str:
-        return f": {self._wire.farewell}" if self._wire.farewell else ""
-
-    @property
     def alive(self) -> bool:
-        return self._wire.whole
+        return not self._closed and all(wire.whole for wire in self._wires)
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             channels, self._channels = self._channels, set()
-        self._wire.hang_up()
+        for wire in self._wires:
+            wire.hang_up()
         for channel in channels:
             channel.close()

@@ -6,24 +6,27 @@ What is changed is of paramiko's inside, hence the narrow range of versions in p
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import signal
 import socket
 import threading
-from collections import deque
-from typing import Any, ClassVar
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import paramiko
-from paramiko.buffered_pipe import PipeTimeout
 from paramiko.common import (
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
     cMSG_CHANNEL_WINDOW_ADJUST,
+    cMSG_GLOBAL_REQUEST,
 )
 from paramiko.packet import Packetizer
 
-_STDERR_KEPT = 4000
+from launcher.hosts.paramiko_inbox import Inbox, Tail
+
+_A_MOMENT_S = 1.0
 _NORMAL = (2 << 20, 1 << 15)  # window and packet, as OpenSSH's
 _BULK = (8 << 20, 1 << 18)
 
@@ -33,110 +36,12 @@ class _Packetizer(Packetizer):
     # So we leave it to the server; these are the limits of RFC 4344 for AES, with a margin.
     REKEY_BYTES = 1 << 35
     REKEY_PACKETS = 1 << 31
+    heard_at = 0.0  # when the last message came
 
-
-class Inbox:
-    """What a channel has brought and nobody has read: filled by the transport's thread, pollable, as big as the window.
-
-    Stands in for paramiko's BufferedPipe, which moves all that it holds with every read.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pieces: deque[bytes | memoryview] = deque()
-        self._size = 0
-        self._over = False
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def feed(self, data: bytes) -> None:
-        with self._lock:
-            if self._fd >= 0 and data:
-                self._pieces.append(data)
-                self._size += len(data)
-                os.eventfd_write(self._fd, 1)
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        with self._lock:
-            self._over = True
-            if self._fd >= 0:
-                os.eventfd_write(self._fd, 1)
-
-    def take(self, most: int) -> bytes | None:
-        """Up to so many bytes; None if there are none yet, empty if there will be none."""
-        with self._lock:
-            if not self._pieces:
-                return b"" if self._over else None
-            taken: list[bytes | memoryview] = []
-            room = most
-            while self._pieces and room:
-                piece = self._pieces.popleft()
-                if len(piece) > room:
-                    self._pieces.appendleft(memoryview(piece)[room:])
-                    piece = memoryview(piece)[:room]
-                taken.append(piece)
-                room -= len(piece)
-            self._size -= most - room
-            if not self._pieces and not self._over and self._fd >= 0:
-                os.eventfd_read(self._fd)
-            return b"".join(taken)
-
-    def read(self, most: int, timeout: float | None = None) -> bytes:
-        """As BufferedPipe's: blocks. For the channel that carries a connection through a jump host."""
-        taken = self.take(most)
-        while taken is None:
-            poll = select.poll()
-            poll.register(self._fd, select.POLLIN)
-            if not poll.poll(None if timeout is None else timeout * 1000):
-                raise PipeTimeout
-            taken = self.take(most)
-        return taken
-
-    def drop(self) -> None:
-        """Forget everything and give the descriptor back."""
-        with self._lock:
-            self._pieces.clear()
-            self._size, self._over = 0, True
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-
-    def __del__(self) -> None:
-        self.drop()
-
-    def read_ready(self) -> bool:
-        return bool(self._pieces)
-
-    def __len__(self) -> int:
-        return self._size
-
-
-class Tail:
-    """The end of what a channel has brought on standard error. Whatever comes is acknowledged at once."""
-
-    def __init__(self, wire: Wire, channel: paramiko.Channel) -> None:
-        self._wire, self._channel = wire, channel
-        self._kept = b""
-
-    def feed(self, data: bytes) -> None:
-        self._kept = (self._kept + data)[-_STDERR_KEPT:]
-        self._wire.grant(self._channel, len(data))
-
-    def close(self) -> None:
-        """Nothing more will come."""
-
-    @property
-    def text(self) -> str:
-        return self._kept.decode("utf-8", "replace")
-
-    def read_ready(self) -> bool:
-        return False
-
-    def __len__(self) -> int:
-        return 0
+    def read_message(self) -> tuple[int, paramiko.Message]:
+        heard = super().read_message()
+        self.heard_at = time.monotonic()
+        return heard
 
 
 def _request(channel: Any, message: paramiko.Message) -> None:
@@ -180,12 +85,19 @@ class Wire(paramiko.Transport):
         self.signals: dict[int, int] = {}  # by channel: what ended its command
         self.refused: set[int] = set()  # channels whose command was not started
 
+    if TYPE_CHECKING:  # what is used of paramiko's inside
+        _channels: Any
+        _send_message: Callable[[paramiko.Message], None]
+        _send_user_message: Callable[[paramiko.Message], None]
+        _auth_trigger: Callable[[], None]
+
     def _parse_channel_open_success(self, message: paramiko.Message) -> None:
         # Here, since the next message may be the channel's first data.
         channel = self._channels.get(paramiko.Message(message.get_remainder()).get_int())
         if channel is not None:
-            channel.in_buffer, channel.in_stderr_buffer = Inbox(), Tail(self, channel)
-        super()._parse_channel_open_success(message)
+            channel.in_buffer = Inbox()
+            channel.in_stderr_buffer = Tail(partial(self.grant, channel))
+        super()._parse_channel_open_success(message)  # type: ignore[misc]
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()
@@ -218,6 +130,29 @@ class Wire(paramiko.Transport):
     def whole(self) -> bool:
         """Whether it, and everything below it, has not broken."""
         return self.is_active() and (self.carrier is None or self.carrier.whole)
+
+    def answers(self, timeout_s: float) -> bool:
+        """Whether the far side is alive: something came from it a moment ago, or comes within so long if it is asked.
+
+        A connection that a cut or a suspended laptop has killed looks whole until TCP gives up.
+        """
+        packets: Any = self.packetizer
+        asked = time.monotonic()
+        if self.whole and packets.heard_at > asked - _A_MOMENT_S:
+            return True
+        if not self.has_room(timeout_s):
+            return False
+        message = paramiko.Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._send_user_message(message)
+        while self.whole and time.monotonic() - asked < timeout_s:
+            if packets.heard_at > asked:
+                return True
+            time.sleep(0.005)
+        return False
 
     def has_room(self, timeout_s: float = 0.0) -> bool:
         """Whether a packet would go out without waiting; waits so long for that."""

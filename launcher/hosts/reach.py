@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from launcher.hosts.ssh_options import SshConfig
 from launcher.spec.model import HostSpec
 
 if TYPE_CHECKING:
+    from launcher.hosts.openssh_ask import Asker
     from launcher.hosts.paramiko_connect import Connector
     from launcher.hosts.paramiko_wire import Wire
 
@@ -43,7 +45,9 @@ class Reacher:
         self._lock = threading.Lock()
         self._config: SshConfig | None = None
         self._shared: Connector | None = None
+        self._asker: Asker | None = None
         self._ways: dict[Target, Future[Wire]] = {}
+        self._old: list[Wire] = []  # ways that do not answer any more
 
     def __enter__(self) -> Reacher:
         return self
@@ -64,22 +68,38 @@ class Reacher:
         from launcher.hosts.paramiko_session import ParamikoSession
 
         target = resolve(host, self._read_config())
-        carrier = self._carrier(host, target.via)
-        wire = self._connector().connect(host.name, target, host.host_keys, carrier=carrier, bulk=bulk)
-        return ParamikoSession(host.name, wire, timeout_s=self._connect_s)
+        return ParamikoSession(host.name, partial(self._connect, host, target, bulk=bulk), timeout_s=self._connect_s)
 
     def close(self) -> None:
         """End the connections to jump hosts; sessions through them end, too. May be called twice."""
         with self._lock:
             ways, self._ways = list(self._ways.values()), {}
-        for way in reversed(ways):
-            if way.done() and way.exception() is None:
-                way.result().hang_up()
+            old, self._old = self._old, []
+        made = [way.result() for way in ways if way.done() and way.exception() is None]
+        for wire in reversed([*old, *made]):  # those that go through others first
+            wire.hang_up()
 
     def _open_openssh(self, host: HostSpec) -> Session:
-        from launcher.hosts.openssh import open_session
+        from launcher.hosts.openssh import connect
+        from launcher.hosts.openssh_ask import Asker
 
-        return open_session(host, connect_s=self._connect_s)
+        with self._lock:
+            if self._asker is None and self._ask is not None:
+                self._asker = Asker(self._ask)
+        return connect(
+            host, connect_s=self._connect_s, asker=self._asker, say=self._say or _silent, config=self._config_path
+        )
+
+    def _connect(self, host: HostSpec, target: Target, *, bulk: bool) -> Wire:
+        carrier = self._carrier(host, target.via)
+        try:
+            return self._connector().connect(host.name, target, host.host_keys, carrier=carrier, bulk=bulk)
+        except NotFitError:
+            if carrier is None or carrier.whole:
+                raise
+        # The jump host's connection broke under us: the next one is made anew, or says why not.
+        carrier = self._carrier(host, target.via)
+        return self._connector().connect(host.name, target, host.host_keys, carrier=carrier, bulk=bulk)
 
     def _read_config(self) -> SshConfig:
         with self._lock:
@@ -98,39 +118,49 @@ class Reacher:
                 # It has nothing to say that our errors do not say better, and would say it on the terminal.
                 logging.getLogger("paramiko").addHandler(logging.NullHandler())
                 logging.getLogger("paramiko").propagate = False
-                self._shared = Connector(Keyring(self._ask), Turns(), self._connect_s, self._say or (lambda _: None))
+                self._shared = Connector(Keyring(self._ask), Turns(), self._connect_s, self._say or _silent)
             return self._shared
 
     def _carrier(self, host: HostSpec, via: Target | None) -> Wire | None:
         """The connection to the last jump host, one for all that lie behind it."""
-        if via is None:
-            return None
-        with self._lock:
-            way = self._ways.get(via)
-            if way is not None and way.done() and (way.exception() is not None or not way.result().whole):
-                stale, way = way, None
-                if stale.exception() is None:
-                    stale.result().hang_up()
-            mine = way is None
-            if way is None:
-                way = self._ways[via] = Future()
-        if mine:
-            self._make_way(host, via, way)
         try:
-            return way.result()
+            return None if via is None else self._way(host, via)
         except NotFitError as error:
             raise NotFitError(f"{host.name} is behind {error.message}", hint=error.hint) from error
 
+    def _way(self, host: HostSpec, via: Target) -> Wire:
+        while True:
+            with self._lock:
+                way = self._ways.get(via)
+                mine = way is None
+                if way is None:
+                    way = self._ways[via] = Future()
+            if mine:
+                self._make_way(host, via, way)
+                return way.result()
+            wire = way.result()
+            if wire.answers(self._connect_s / 3):
+                return wire
+            # Those who still use it may see it come back to life: it is only not given to anyone else.
+            with self._lock:
+                if self._ways.get(via) is way:
+                    del self._ways[via]
+                    self._old = [*(one for one in self._old if one.whole), wire]
+
     def _make_way(self, host: HostSpec, via: Target, way: Future[Wire]) -> None:
+        # A pinned fingerprint is the host's own.
+        rule = "known" if host.host_keys.startswith("SHA256:") else host.host_keys
         try:
-            carrier = self._carrier(host, via.via)
-            # A pinned fingerprint is the host's own.
-            rule = host.host_keys if not host.host_keys.startswith("SHA256:") else "known"
+            carrier = None if via.via is None else self._way(host, via.via)
             way.set_result(self._connector().connect(via.alias, via, rule, carrier=carrier))
         except BaseException as error:
+            with self._lock:
+                self._ways.pop(via, None)
             way.set_exception(error)
-            if not isinstance(error, NotFitError):
-                raise
+
+
+def _silent(_: str) -> None:
+    """For whoever does not want to hear."""
 
 
 def reach(hosts: Sequence[HostSpec], reacher: Reacher, *, bulk: bool = False) -> dict[str, Session | NotFitError]:
@@ -151,3 +181,7 @@ def reach(hosts: Sequence[HostSpec], reacher: Reacher, *, bulk: bool = False) ->
     for thread in threads:
         thread.join()
     return {host.name: found[host.name] for host in hosts}
+
+
+def _silent(_: str) -> None:
+    """For whoever does not want to hear."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from launcher.errors import NotFitError
-from launcher.hosts.ssh_options import USE_OPENSSH, Options, Setting, SshConfig, expand, tokens
+from launcher.hosts.ssh_lines import Setting
+from launcher.hosts.ssh_options import USE_OPENSSH, Options, SshConfig, expand, tokens
 from launcher.spec.model import HostSpec
 
 MAX_JUMPS = 8

@@ -7,7 +7,6 @@ of Match that it does not know for true, runs `Match exec` on the user's termina
 from __future__ import annotations
 
 import fnmatch
-import glob
 import os
 import re
 import subprocess
@@ -16,38 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.errors import NotFitError
+from launcher.hosts.ssh_lines import Include, Item, Setting, read_items
 
-MAX_DEPTH = 16
 USE_OPENSSH = "`transport: openssh` hands this host to the system's ssh, which can"
 
-_KEYWORD = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*$", re.DOTALL)
 # Of these a later line adds to an earlier one; of all others the first counts.
 _ADDING = {"identityfile", "certificatefile"}
 _RIVALS = {"proxyjump": "proxycommand", "proxycommand": "proxyjump"}
 _BARE_CRITERIA = {"all", "canonical", "final"}
-# These take the rest of the line as it is, quotes and all.
-_RAW = {"proxycommand", "localcommand", "remotecommand", "knownhostscommand"}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One line: a keyword in lower case and what stands behind it."""
-
-    where: str
-    key: str
-    args: tuple[str, ...]
-
-    @property
-    def value(self) -> str:
-        return self.args[0]
-
-
-@dataclass(frozen=True)
-class _Include:
-    files: tuple[tuple[_Item, ...], ...]
-
-
-_Item = Setting | _Include
 
 
 @dataclass
@@ -86,35 +61,6 @@ class Options:
         return expand(found, {"h": self.original}) if found else self.original
 
 
-def split(text: str) -> list[str]:
-    """The words of a line: quotes hold words together, a word that begins with # ends the line.
-
-    Raises ValueError if a quote is not closed.
-    """
-    words: list[str] = []
-    word, quote, inside = "", "", False
-    characters = iter(text)
-    for char in characters:
-        if char == "\\":
-            after = next(characters, "")
-            word, inside = word + (after if after in "\"'\\ " and after else char + after), True
-        elif quote:
-            word, quote = (word, "") if char == quote else (word + char, quote)
-        elif char in "\"'":
-            quote, inside = char, True
-        elif char in " \t":
-            if inside:
-                words.append(word)
-            word, inside = "", False
-        elif char == "#" and not inside:
-            break
-        else:
-            word, inside = word + char, True
-    if quote:
-        raise ValueError("a quote is not closed")
-    return [*words, word] if inside else words
-
-
 def matches(patterns: Sequence[str], text: str) -> bool:
     """Whether one of the patterns (`*`, `?`, `!` in front to exclude) fits, and none of the excluding ones does."""
     found = False
@@ -145,7 +91,7 @@ def expand(setting: Setting, tokens: Mapping[str, str], text: str | None = None)
 class SshConfig:
     """The settings of one or more files, in their order. Immutable once read."""
 
-    def __init__(self, items: Sequence[_Item], *, exec_timeout_s: float = 10.0) -> None:
+    def __init__(self, items: Sequence[Item], *, exec_timeout_s: float = 10.0) -> None:
         self._items = tuple(items)
         self._exec_timeout_s = exec_timeout_s
 
@@ -154,8 +100,8 @@ class SshConfig:
         """The user's file (~/.ssh/config unless said otherwise) and, behind it, the machine's. A file that is not there
         says nothing. Raises NotFitError with file and line on one that cannot be read."""
         user = path or Path.home() / ".ssh" / "config"
-        items = list(_read(user, user.parent, 0))
-        return cls([*items, *(_read(system, system.parent, 0) if system else ())])
+        items = list(read_items(user, user.parent, 0))
+        return cls([*items, *(read_items(system, system.parent, 0) if system else ())])
 
     def lookup(self, name: str, *, user: str, given: Mapping[str, str] | None = None) -> Options:
         """What holds for a name. `given` (user, port, …) counts before anything in the files, `user` is the local one.
@@ -171,10 +117,10 @@ class SshConfig:
             self._apply(self._items, options, True)
         return options
 
-    def _apply(self, items: Sequence[_Item], options: Options, enclosing: bool) -> None:
+    def _apply(self, items: Sequence[Item], options: Options, enclosing: bool) -> None:
         active = enclosing
         for item in items:
-            if isinstance(item, _Include):
+            if isinstance(item, Include):
                 for included in item.files:
                     self._apply(included, options, active)
             elif item.key == "host":
@@ -264,39 +210,3 @@ def _criteria(match: Setting) -> Iterator[tuple[str, str]]:
                 raise NotFitError(f"{match.where}: `Match {name}` lacks what it is to be compared with")
             argument = words.pop(0)
         yield name, argument
-
-
-def _read(path: Path, folder: Path, depth: int) -> Iterator[_Item]:
-    if depth > MAX_DEPTH:
-        raise NotFitError(f"{path}: files that include each other more than {MAX_DEPTH} deep")
-    try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise NotFitError(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        setting = _parse(line, f"{path}:{number}")
-        if setting.key == "include":
-            yield _Include(tuple(tuple(_read(one, folder, depth + 1)) for one in _included(setting, folder)))
-        else:
-            yield setting
-
-
-def _parse(line: str, where: str) -> Setting:
-    found = _KEYWORD.match(line)
-    try:
-        words = [] if not found else [found[2]] if found[1].lower() in _RAW else split(found[2])
-    except ValueError as error:
-        raise NotFitError(f"{where}: {error}: {line.strip()}") from error
-    if not found or not words:
-        raise NotFitError(f"{where}: a keyword and what it is set to were expected: {line.strip()}")
-    return Setting(where, found[1].lower(), tuple(words))
-
-
-def _included(setting: Setting, folder: Path) -> Iterator[Path]:
-    for pattern in setting.args:
-        full = os.path.expanduser(pattern) if pattern.startswith("~") else str(folder / pattern)  # noqa: PTH111
-        yield from (Path(found) for found in sorted(glob.glob(full)))  # noqa: PTH207 - patterns may be absolute

@@ -213,10 +213,10 @@ def test_no_passphrase_is_asked_for_a_key_that_the_host_does_not_want(
 
 def test_a_person_may_think_longer_than_the_deadline(hosts: SshHosts, tmp_path: Path, locked: Path) -> None:
     def ask(_: str) -> str:
-        time.sleep(1.5)
+        time.sleep(3.2)
         return "open sesame"
 
-    with reacher(hosts, tmp_path, f"IdentityFile {locked}", ask=ask, connect_s=1.0) as reaching:
+    with reacher(hosts, tmp_path, f"IdentityFile {locked}", ask=ask, connect_s=3.0) as reaching:
         assert greeted(reaching) == b"hello\n"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import NotFitError
-from launcher.hosts.ssh_options import Options, SshConfig, matches, split
+from launcher.hosts.ssh_lines import split
+from launcher.hosts.ssh_options import Options, SshConfig, matches
 
 COMPARED = ("hostname", "user", "port", "proxyjump", "hostkeyalias", "connecttimeout", "identityfile")
 
