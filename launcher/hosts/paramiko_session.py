@@ -128,7 +128,7 @@ class ParamikoChannel(Channel):
 
 
 class ParamikoSession(Session):
-    """A connection of its own, perhaps through shared ones; and further ones, if the host takes no more commands on it."""
+    """A connection of its own, perhaps through shared ones; further ones, if the host takes no more commands on it."""
 
     def __init__(self, name: str, connect: Callable[[], Wire], *, timeout_s: float) -> None:
         """`connect` blocks and raises NotFitError. `timeout_s`: how long a command's channel may take to open."""
