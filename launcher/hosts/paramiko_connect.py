@@ -149,7 +149,8 @@ class _Attempt:
                 self._exchange_keys(wire)
             finally:
                 self._shared.turns.exchanges.release()
-            shown = wire.get_remote_server_key()
+            shown = wire.host_key
+            assert shown is not None
             self._shown = shown.get_name()
             try:
                 self._check.judge(HostKey(self._shown, shown.asbytes()))

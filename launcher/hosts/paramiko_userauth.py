@@ -101,7 +101,7 @@ class UserAuth:
 
     def prove(self, public: PublicHalf, sign: Sign, deadline: Deadline) -> Answer:
         signed = paramiko.Message()
-        signed.add_string(self._wire.session_id)
+        signed.add_string(self._wire.session_id or b"")
         request = self._request(public, True)
         signature = sign(signed.asbytes() + request.asbytes(), self._algorithm(public.type))
         request.add_string(signature)

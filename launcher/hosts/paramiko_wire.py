@@ -173,6 +173,9 @@ class Wire(paramiko.Transport):
         with contextlib.suppress(OSError):
             if isinstance(self.sock, socket.socket):
                 self.sock.shutdown(socket.SHUT_RDWR)
+            elif self.carrier is not None and not self.carrier.has_room():
+                with self.sock.lock:  # on a dead link, saying good-bye would wait for ever
+                    self.sock._set_closed()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self.close()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):

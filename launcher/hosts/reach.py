@@ -116,8 +116,7 @@ class Reacher:
                 from launcher.hosts.paramiko_keys import Keyring
 
                 # It has nothing to say that our errors do not say better, and would say it on the terminal.
-                logging.getLogger("paramiko").addHandler(logging.NullHandler())
-                logging.getLogger("paramiko").propagate = False
+                logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
                 self._shared = Connector(Keyring(self._ask), Turns(), self._connect_s, self._say or _silent)
             return self._shared
 
