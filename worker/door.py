@@ -17,7 +17,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any  # noqa: F401 - in comments
 
 SUITABLE = sys.version_info >= (3, 8)
 STALE_S = 3600  # a copy that somebody began so long ago, and did not finish, is nobody's any more
@@ -116,10 +116,8 @@ def private_folder(workdir, name):
     """A folder in the workdir that is ours alone."""
     place = os.path.join(workdir, name)
     try:
-        try:
-            os.mkdir(place, 0o700)
-        except FileExistsError:
-            pass
+        if not os.path.lexists(place):
+            os.makedirs(place, 0o700, exist_ok=True)  # another client may be faster
         about = os.lstat(place)
         if about.st_mode & 0o170000 != 0o040000:
             raise NotFit("nofolder", path=place)

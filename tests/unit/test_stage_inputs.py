@@ -122,8 +122,6 @@ def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(
     assert reads == ["a"]
     about = (folder / "a").stat()
     (folder / "a").write_text("2")
-    import os
-
     os.utime(folder / "a", ns=(about.st_atime_ns, about.st_mtime_ns))
     assert hashed() != first
     assert reads == ["a", "a"]

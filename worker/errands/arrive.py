@@ -13,7 +13,7 @@ from typing import Dict, Iterator, List
 from ..contract import wire
 from ..contract.trees import Item, Lack, name_bytes
 from . import trees
-from .room import Trouble, expect, troubling
+from .room import TroubleError, expect, troubling
 from .talk import Talk
 from .trees import PIECE, Index
 
@@ -21,7 +21,7 @@ EMPTY = hashlib.sha256().hexdigest()
 
 
 class Incoming:
-    """The contents that a tree still needs. All methods raise Trouble for what the disk does not let us do."""
+    """The contents that a tree still needs. All methods raise TroubleError for what the disk does not let us do."""
 
     def __init__(self, folder: str, items: List[Item], needed: List[Item], tick: trees.Tick = trees.still) -> None:
         self._folder = os.fsencode(folder)
@@ -57,7 +57,7 @@ class Incoming:
                 trees.remove(goal + b".copy")  # then it is sent
 
     def lacks(self) -> List[Lack]:
-        """What has to be sent. Raises Trouble if there is not room enough for it."""
+        """What has to be sent. Raises TroubleError if there is not room enough for it."""
         found = []
         for content, place in self._places.items():
             have = self._have(content, self._items[place].size)
@@ -67,7 +67,9 @@ class Incoming:
         with troubling(self._folder):
             disk = os.statvfs(self._folder)
         if missing > disk.f_bavail * disk.f_frsize:
-            raise Trouble("room", path=os.fsdecode(self._folder), needs=missing, free=disk.f_bavail * disk.f_frsize)
+            raise TroubleError(
+                "room", path=os.fsdecode(self._folder), needs=missing, free=disk.f_bavail * disk.f_frsize
+            )
         return found
 
     def _have(self, content: str, size: int) -> "int | None":
@@ -92,7 +94,7 @@ class Incoming:
             return 0
 
     def receive(self, talk: Talk, lacks: List[Lack]) -> None:
-        """Take all that was asked for; what is damaged is thrown away and lacks again. Raises Gone."""
+        """Take all that was asked for; what is damaged is thrown away and lacks again. Raises GoneError."""
         stream = _Stream(talk)
         for lack in lacks:
             item = self._items[lack.item]

@@ -18,7 +18,7 @@ PATIENCE_S = 60.0  # without a byte while some are expected: the client is gone,
 WORD_EVERY_S = 2.0
 
 
-class Trouble(Exception):
+class TroubleError(Exception):
     """What the coordinator is told as an `error`: `kind`, and what is known of it."""
 
     def __init__(self, kind: str, **about: Any) -> None:
@@ -26,18 +26,18 @@ class Trouble(Exception):
         self.about = {**about, "kind": kind}
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The client is gone: there is nobody left to tell."""
 
 
-def trouble(error: OSError, path: "str | bytes") -> Trouble:
+def trouble(error: OSError, path: "str | bytes") -> TroubleError:
     kind = "full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "folder"
-    return Trouble(kind, path=os.fsdecode(path), why=error.strerror or str(error))
+    return TroubleError(kind, path=os.fsdecode(path), why=error.strerror or str(error))
 
 
 @contextmanager
 def troubling(path: "str | bytes") -> Iterator[None]:
-    """Turns an OSError into the Trouble that names a path."""
+    """Turns an OSError into the TroubleError that names a path."""
     try:
         yield
     except OSError as error:
@@ -45,27 +45,27 @@ def troubling(path: "str | bytes") -> Iterator[None]:
 
 
 def own_folder(*parts: str) -> str:
-    """A folder that is ours alone, made if it is not there. Raises Trouble."""
+    """A folder that is ours alone, made if it is not there. Raises TroubleError."""
     place = os.path.join(*parts)
     with troubling(place):
         os.makedirs(place, 0o700, exist_ok=True)
         about = os.lstat(place)
         if not stat.S_ISDIR(about.st_mode):
-            raise Trouble("nofolder", path=place)
+            raise TroubleError("nofolder", path=place)
         if about.st_uid != os.getuid():
-            raise Trouble("owner", path=place, uid=about.st_uid)
+            raise TroubleError("owner", path=place, uid=about.st_uid)
         if about.st_mode & 0o077:
             os.chmod(place, 0o700)
     return place
 
 
 def expect(talk: Talk, kind: str) -> bulk.Frame:
-    """The next frame, which must be of this type. Raises Gone, also if nothing comes for PATIENCE_S."""
+    """The next frame, which must be of this type. Raises GoneError, also if nothing comes for PATIENCE_S."""
     if not talk.pending and not select.select([talk.input_fileno()], [], [], PATIENCE_S)[0]:
-        raise Gone
+        raise GoneError
     frame = talk.receive()
     if frame is None:
-        raise Gone
+        raise GoneError
     if frame[0]["type"] != kind:
         raise wire.WireError(f"{frame[0]['type']} came, and {kind} was expected")
     return frame
@@ -123,4 +123,4 @@ class Pulse:
             try:
                 self._talk.send({"type": "waiting", "what": ""})
             except OSError as error:  # not to be taken for a failure of the disk
-                raise Gone from error
+                raise GoneError from error

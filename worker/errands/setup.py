@@ -20,7 +20,7 @@ from typing import Dict, List, Optional, Tuple
 
 from ..contract.trees import DIR, FILE, LINK, PROGRAM, Item, name_bytes, ordered
 from . import shell, trees
-from .room import Trouble, locked, own_folder, troubling
+from .room import TroubleError, locked, own_folder, troubling
 from .talk import Talk
 from .trees import Index
 
@@ -29,7 +29,8 @@ def run(talk: Talk, workdir: str, source: str, commands: List[str], inputs: str,
     """Run the commands if they have not been run; `source` is the staged tree, or empty for none.
 
     Returns `source`, the folder that a run's copy is to be made from, `log`, and whether they `ran` now. Raises
-    Trouble with the last lines of what was printed if one fails; Gone if the client is: then they run again next time.
+    TroubleError with the last lines of what was printed if one fails, GoneError if the client is gone: then they run
+    again the next time.
     """
     place, known = _known(workdir, source, inputs)
     if known is not None:
@@ -65,7 +66,7 @@ def _run_all(talk: Talk, place: str, source: str, commands: List[str], umask: in
     folder = os.path.join(place, "folder")
     index = trees.read_index(source) if source else Index([], {})
     if index is None:
-        raise Trouble("order", why="the tree is not here")
+        raise TroubleError("order", why="the tree is not here")
     trees.remove(os.fsencode(folder))  # of a setup that was interrupted
     with troubling(folder):
         copy_tree(source, folder, index.items)
@@ -101,7 +102,7 @@ def _run_one(talk: Talk, place: str, folder: str, command: str, umask: int) -> N
     finally:
         os.close(log)
     if status != 0:
-        raise Trouble("setup", command=command, status=status, tail=tail.text(), log=path)
+        raise TroubleError("setup", command=command, status=status, tail=tail.text(), log=path)
 
 
 def copy_tree(source: str, to: str, items: List[Item]) -> None:

@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 from ..agent import processes
 from ..contract import wire
-from .room import Gone, Trouble, troubling
+from .room import GoneError, TroubleError, troubling
 from .talk import Talk
 
 WORD_EVERY_S = 2.0
@@ -36,7 +36,7 @@ def run(
     """Run a piece of shell to its end; its exit status, negative for a signal. `told` gets what it prints.
 
     `folder` is where its script may lie meanwhile. It and all of its process group are ended when the client is gone
-    (raises Gone) and, with a limit, when it has taken that long (raises Trouble).
+    (raises GoneError) and, with a limit, when it has taken that long (raises TroubleError).
     """
     script = _write_script(folder, text)
     try:
@@ -48,14 +48,14 @@ def run(
 def capture(talk: Talk, line: str, folder: str, umask: int) -> Tuple[Dict[str, str], List[str]]:
     """(What a line of shell changes in the environment, what it takes away), compared to this process's own.
 
-    What the login files of the shell set is part of it. Raises Trouble with what was printed if the line fails.
+    What the login files of the shell set is part of it. Raises TroubleError with what was printed if the line fails.
     """
     script, caught = _write_script(folder, line), os.path.join(folder, f".environ.{os.urandom(6).hex()}")
     printed = Tail()
     try:
-        status = _run(talk, [_CAPTURE, "shell", script, caught], "/", umask, printed.add, ACTIVATE_S)
+        status = _run(talk, [_CAPTURE, "shell", script, caught], _home(), umask, printed.add, ACTIVATE_S)
         if status != 0 or not os.path.exists(caught):
-            raise Trouble("activate", status=status, tail=printed.text())
+            raise TroubleError("activate", status=status, tail=printed.text())
         with open(caught, "rb") as file:
             data = file.read(MOST_ENVIRONMENT + 1)
     finally:
@@ -63,8 +63,14 @@ def capture(talk: Talk, line: str, folder: str, umask: int) -> Tuple[Dict[str, s
             with contextlib.suppress(OSError):
                 os.unlink(path)
     if len(data) > MOST_ENVIRONMENT:
-        raise Trouble("activate", status=0, tail="the environment is larger than 512 KiB")
-    return difference(dict(os.environb), dict(part.split(b"=", 1) for part in data.split(b"\0") if b"=" in part))
+        raise TroubleError("activate", status=0, tail="the environment is larger than 512 KiB")
+    parts = (part.partition(b"=") for part in data.split(b"\0"))
+    return difference(dict(os.environb), {name: value for name, sign, value in parts if sign})
+
+
+def _home() -> str:
+    home = os.path.expanduser("~")
+    return home if os.path.isdir(home) else "/"
 
 
 def difference(before: Dict[bytes, bytes], after: Dict[bytes, bytes]) -> Tuple[Dict[str, str], List[str]]:
@@ -94,9 +100,8 @@ class Tail:
 
 def _write_script(folder: str, text: str) -> str:
     path = os.path.join(folder, f".script.{os.urandom(6).hex()}")
-    with troubling(path):
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape") + b"\n")
+    with troubling(path), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(text.encode("utf-8", "surrogateescape") + b"\n")
     return path
 
 
@@ -118,7 +123,7 @@ def _run(talk: Talk, words: List[str], cwd: str, umask: int, told: Callable[[byt
             preexec_fn=in_child,
         )
     except OSError as error:
-        raise Trouble("shell", path=shell, why=error.strerror or str(error)) from error
+        raise TroubleError("shell", path=shell, why=error.strerror or str(error)) from error
     assert process.stdout is not None
     try:
         return _minded(talk, process, process.stdout.fileno(), told, limit_s)
@@ -153,7 +158,7 @@ def _minded(
         if now > linger:
             break
         if now > deadline:
-            raise Trouble("slow", limit_s=limit_s)
+            raise TroubleError("slow", limit_s=limit_s)
         if now > spoken + WORD_EVERY_S:
             talk.send({"type": "waiting", "what": ""})
             spoken = now
@@ -164,7 +169,7 @@ def _hang_up(talk: Talk) -> None:
     """The client waits for the answer, so that its input can only end."""
     if os.read(talk.input_fileno(), _PIECE):
         raise wire.WireError("a client that does not wait for an answer")
-    raise Gone
+    raise GoneError
 
 
 def _read(output: int) -> Optional[bytes]:

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List
 from ..contract import wire
 from ..contract.trees import name_bytes
 from . import setup, shell, store, trees
-from .room import Gone, Trouble, own_folder, trouble, troubling
+from .room import GoneError, TroubleError, own_folder, trouble, troubling
 from .talk import Talk
 from .trees import Index
 
@@ -34,7 +34,7 @@ def main(argv: List[str]) -> int:
             if frame is None:
                 return 0
             _serve(talk, frame[0], umask)
-    except (Gone, BrokenPipeError):
+    except (GoneError, BrokenPipeError):
         return 0
     except wire.WireError as error:
         talk.send({"type": "error", "kind": "order", "why": str(error)})
@@ -51,7 +51,7 @@ def _serve(talk: Talk, order: wire.Message, umask: int) -> None:
         raise
     except OSError as error:
         answer = {"type": "error", **trouble(error, error.filename or order.get("workdir", "")).about}
-    except Trouble as problem:
+    except TroubleError as problem:
         answer = {"type": "error", **problem.about}
     talk.send(answer)
 
@@ -86,7 +86,7 @@ def _copy(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
         return {"type": "copy", "path": own_folder(to)}
     index = trees.read_index(source)
     if index is None:
-        raise Trouble("order", why="the tree is not here")
+        raise TroubleError("order", why="the tree is not here")
     with troubling(to):
         if os.path.isdir(to):
             _put_back(source, to, index)
@@ -130,7 +130,7 @@ def _kind_at(path: str) -> str:
 def _text(order: wire.Message, name: str) -> str:
     value = order.get(name)
     if not isinstance(value, str) or "\0" in value:
-        raise Trouble("order", why=f"{name} is not a text")
+        raise TroubleError("order", why=f"{name} is not a text")
     return value
 
 

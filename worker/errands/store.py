@@ -9,7 +9,7 @@ from ..contract import trees as contract
 from ..contract.trees import Item
 from . import trees
 from .arrive import Incoming
-from .room import Pulse, Trouble, expect, locked, own_folder, send_long, troubling
+from .room import Pulse, TroubleError, expect, locked, own_folder, send_long, troubling
 from .talk import Talk
 from .trees import Index
 
@@ -19,9 +19,9 @@ ROUNDS = 3  # in which damaged contents may be sent again
 
 
 def stage(talk: Talk, workdir: str, kind: str, digest: str) -> str:
-    """The folder of a tree, brought here and checked. Raises Trouble, Gone."""
+    """The folder of a tree, brought here and checked. Raises TroubleError, GoneError."""
     if kind not in KINDS or not digest.isalnum():
-        raise Trouble("order")
+        raise TroubleError("order")
     folder = own_folder(workdir, kind)
     root = os.path.join(folder, digest)
     pulse = Pulse(talk)
@@ -77,15 +77,15 @@ def _listing(talk: Talk, digest: str) -> List[Item]:
         message, raw = expect(talk, "listing")
         packed += raw
         if len(packed) > contract.MAX_LISTING:
-            raise Trouble("order")
+            raise TroubleError("order")
         if message.get("last"):
             break
     try:
         items = contract.unpacked(bytes(packed))
     except (ValueError, TypeError) as error:
-        raise Trouble("order", why=str(error)) from error
+        raise TroubleError("order", why=str(error)) from error
     if contract.digest(items) != digest:
-        raise Trouble("order", why="the listing is not what its hash says")
+        raise TroubleError("order", why="the listing is not what its hash says")
     return items
 
 
@@ -101,7 +101,7 @@ def _receive(talk: Talk, folder: str, root: str, incoming: Incoming) -> Incoming
             return incoming
         incoming.receive(talk, lacks)
     if incoming.lacks():
-        raise Trouble("damaged", path=root)
+        raise TroubleError("damaged", path=root)
     return incoming
 
 
