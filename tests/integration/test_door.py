@@ -14,8 +14,9 @@ import pytest
 from launcher.errors import NotFitError
 from launcher.hosts import door, package
 from launcher.hosts.local_session import LocalSession
-from launcher.hosts.session import Channel, Session
+from launcher.hosts.session import Session
 from launcher.stage.remote import There
+from tests.integration.counted import Wire
 
 SHELLS = ["sh", "bash", "dash", "zsh", "fish", "tcsh", "ksh"]
 
@@ -88,44 +89,16 @@ def test_everything_is_private_and_the_code_is_what_is_installed_here(session: L
     assert names(workdir / "code") == [package.installed().digest]
 
 
-class Spy(LocalSession):
-    """Notes what is written, and before which read."""
-
-    def __init__(self) -> None:
-        super().__init__("here")
-        self.written: list[bytes] = []
-
-    def run(self, command: str) -> Channel:
-        channel = super().run(command)
-        write, read = channel.write, channel.read
-
-        def spying_write(data: bytes | memoryview) -> int:
-            self.written.append(bytes(data))
-            return write(data)
-
-        def spying_read(most: int = 1 << 18) -> bytes | None:
-            if self.written[-1:] != [b""]:
-                self.written.append(b"")
-            return read(most)
-
-        channel.write = spying_write  # type: ignore[method-assign]
-        channel.read = spying_read  # type: ignore[method-assign]
-        return channel
-
-
 def test_unchanged_code_costs_one_round_trip_and_the_first_time_two(tmp_path: Path) -> None:
-    spy = Spy()
-    door.enter(spy, "stage", workdir=str(tmp_path))
-    said = [data for data in spy.written if data]
-    assert len(said) == 2
-    assert len(said[1]) == len(package.installed().packed) + 8 < 300_000
-    spy.written.clear()
-    door.enter(spy, "stage", workdir=str(tmp_path))
-    said = [data for data in spy.written if data]
-    assert len(said) == 1
-    assert spy.written[0] == said[0]
-    assert len(said[0]) < 14_000  # it goes into the first packets of a connection
-    spy.close()
+    wire = Wire()
+    door.enter(wire, "stage", workdir=str(tmp_path))
+    assert wire.turns == 2
+    assert wire.sent < 300_000
+    wire.sent = wire.turns = 0
+    door.enter(wire, "stage", workdir=str(tmp_path))
+    assert wire.turns == 1
+    assert wire.sent < 14_000  # it goes into the first packets of a connection
+    wire.close()
 
 
 def edit(code: Path) -> None:

@@ -13,50 +13,12 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import NotFitError, UsageError
-from launcher.hosts.local_session import LocalChannel, LocalSession
-from launcher.hosts.session import Channel
 from launcher.spec.model import DatasetSpec, SyncSpec
 from launcher.stage import survey
 from launcher.stage.remote import There
 from launcher.stage.travel import Tree
+from tests.integration.counted import Wire
 from worker.contract import trees
-
-
-class Wire(LocalSession):
-    """Counts what goes to the host, and in how many turns; may be cut after some bytes."""
-
-    def __init__(self) -> None:
-        super().__init__("far")
-        self.sent = 0
-        self.turns = 0
-        self.cut_after: int | None = None
-
-    def run(self, command: str) -> Channel:
-        channel = super().run(command)
-        assert isinstance(channel, LocalChannel)
-        write, read = channel.write, channel.read
-        speaking = False
-
-        def counted_write(data: bytes | memoryview) -> int:
-            nonlocal speaking
-            if self.cut_after is not None and self.sent > self.cut_after:
-                channel.end_input()
-                raise OSError(32, "cut")
-            taken = write(data)
-            self.sent += taken
-            self.turns += not speaking
-            speaking = True
-            return taken
-
-        def counted_read(most: int = 1 << 18) -> bytes | None:
-            nonlocal speaking
-            data = read(most)
-            speaking = speaking and not data
-            return data
-
-        channel.write = counted_write  # type: ignore[method-assign]
-        channel.read = counted_read  # type: ignore[method-assign]
-        return channel
 
 
 class World:
