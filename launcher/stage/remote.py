@@ -134,7 +134,7 @@ class There:
         sent, began = 0, time.monotonic()
         told = began
         for deflated, piece in self._fitting(tree.pieces(lacks)):
-            self._talk.send({"type": "piece", "z": True} if deflated else {"type": "piece"}, piece)
+            self._send({"type": "piece", "z": True} if deflated else {"type": "piece"}, piece)
             sent += len(piece)
             if time.monotonic() - told > 1.0:
                 told = time.monotonic()
@@ -151,13 +151,26 @@ class There:
             waited += time.monotonic() - before
             sent += len(piece)
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._talk.send(message)
+    def _send(self, message: dict[str, Any], raw: bytes = b"") -> None:
+        try:
+            self._talk.send(message, raw)
+        except NotFitError as error:
+            raise (self._last_words() or error) from error
+
+    def _last_words(self) -> NotFitError | None:
+        """A host that gave up in the middle has said why before it went."""
+        try:
+            while frame := self._talk.receive(timeout_s=1.0):
+                if frame[0]["type"] == "error":
+                    return told_by_host(self.host, frame[0])
+        except NotFitError:
+            return None
+        return None
 
     def _send_long(self, kind: str, data: bytes) -> None:
         for at in range(0, max(1, len(data)), bulk.MAX_RAW):
             piece = data[at : at + bulk.MAX_RAW]
-            self._talk.send({"type": kind, "last": at + bulk.MAX_RAW >= len(data)}, piece)
+            self._send({"type": kind, "last": at + bulk.MAX_RAW >= len(data)}, piece)
 
     def _whole(self, kind: str, message: Mapping[str, Any], raw: bytes) -> bytes:
         data = raw

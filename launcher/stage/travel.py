@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from launcher.errors import LauncherError, NotFitError
+from launcher.errors import NotFitError
 from launcher.stage import tree
 from worker.contract import trees
 from worker.contract.trees import Item, Lack
@@ -99,7 +99,7 @@ class _Parcel:
     def __init__(self, raw: Iterator[bytes]) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the parcel
         self._spans: list[tuple[bool, int, int]] = []
-        self._error: LauncherError | None = None
+        self._error: Exception | None = None
         self._done = False
         self._grown = threading.Condition()
         threading.Thread(target=self._make, args=(raw,), name="parcel", daemon=True).start()
@@ -133,7 +133,7 @@ class _Parcel:
                     self._spans.append((deflated, at, len(data)))
                     self._grown.notify_all()
                 at += len(data)
-        except LauncherError as error:
+        except Exception as error:  # raised again in every thread that reads
             self._error = error
         finally:
             with self._grown:

@@ -77,7 +77,9 @@ class Incoming:
         path = self._path(content)
         with troubling(path):
             if os.path.lexists(path):
-                return None
+                if os.lstat(path).st_size == size:
+                    return None
+                os.unlink(path)  # a power cut may have shortened it
             if size == 0 and content == EMPTY:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
                 return None

@@ -69,7 +69,7 @@ def _run_all(talk: Talk, place: str, source: str, commands: List[str], umask: in
         raise TroubleError("order", why="the tree is not here")
     trees.remove(os.fsencode(folder))  # of a setup that was interrupted
     with troubling(folder):
-        copy_tree(source, folder, index.items)
+        trees.copy_tree(source, folder, index.items)
     for number, command in enumerate(commands):
         talk.send({"type": "command", "number": number})
         _run_one(talk, place, folder, command, umask)
@@ -103,12 +103,6 @@ def _run_one(talk: Talk, place: str, folder: str, command: str, umask: int) -> N
         os.close(log)
     if status != 0:
         raise TroubleError("setup", command=command, status=status, tail=tail.text(), log=path)
-
-
-def copy_tree(source: str, to: str, items: List[Item]) -> None:
-    """A tree's items, copied; the folder that holds them must be there. Raises OSError."""
-    base = os.fsencode(source)
-    trees.make(to, items, {i.content: os.path.join(base, name_bytes(i.path)) for i in items if i.is_file}, keep=True)
 
 
 def _as_left(folder: str, items: List[Item]) -> List[Item]:

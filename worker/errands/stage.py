@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List
 
 from ..contract import wire
 from ..contract.trees import name_bytes
-from . import setup, shell, store, trees
+from . import store, trees
 from .room import GoneError, TroubleError, own_folder, trouble, troubling
 from .talk import Talk
 from .trees import Index
@@ -33,7 +33,8 @@ def main(argv: List[str]) -> int:
             frame = talk.receive()
             if frame is None:
                 return 0
-            _serve(talk, frame[0], umask)
+            if not _serve(talk, frame[0], umask):
+                return 1
     except (GoneError, BrokenPipeError):
         return 0
     except wire.WireError as error:
@@ -41,19 +42,19 @@ def main(argv: List[str]) -> int:
         return 1
 
 
-def _serve(talk: Talk, order: wire.Message, umask: int) -> None:
+def _serve(talk: Talk, order: wire.Message, umask: int) -> bool:
+    """Whether the conversation can go on: after an error nobody knows what is still in the pipe."""
     handle = HANDLERS.get(order["type"])
     if handle is None:
         raise wire.WireError(f"{order['type']} is not known here")
     try:
         answer = handle(talk, order, umask)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         answer = {"type": "error", **trouble(error, error.filename or order.get("workdir", "")).about}
     except TroubleError as problem:
         answer = {"type": "error", **problem.about}
     talk.send(answer)
+    return bool(answer["type"] != "error")
 
 
 def _stage(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
@@ -63,12 +64,16 @@ def _stage(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
 
 
 def _setup(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import setup  # with subprocess and ctypes: not needed by every errand
+
     commands = [str(command) for command in order.get("commands", ())]
     done = setup.run(talk, _text(order, "workdir"), _text(order, "source"), commands, _text(order, "inputs"), umask)
     return {"type": "setup", **done}
 
 
 def _activate(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import shell
+
     folder = own_folder(_text(order, "workdir"), "setup")
     env, gone = shell.capture(talk, _text(order, "line"), folder, umask)
     return {"type": "activate", "env": env, "gone": gone}
@@ -93,7 +98,7 @@ def _copy(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
         else:
             temporary = f"{to}.{os.urandom(4).hex()}.tmp"
             try:
-                setup.copy_tree(source, temporary, index.items)
+                trees.copy_tree(source, temporary, index.items)
                 os.rename(temporary, to)
             finally:
                 trees.remove(os.fsencode(temporary))

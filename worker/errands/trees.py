@@ -128,6 +128,12 @@ def make(root: str, items: List[Item], contents: Dict[str, bytes], *, keep: bool
         put(base, item, contents, move=not keep and not left.get(item.content, 0))
 
 
+def copy_tree(source: str, to: str, items: List[Item]) -> None:
+    """Copy a tree's items into the new folder `to`. Raises OSError."""
+    base = os.fsencode(source)
+    make(to, items, {i.content: os.path.join(base, name_bytes(i.path)) for i in items if i.is_file}, keep=True)
+
+
 def put(base: bytes, item: Item, contents: Dict[str, bytes], *, move: bool) -> None:
     """One item in its place, where nothing is. Raises OSError."""
     path = os.path.join(base, name_bytes(item.path))
