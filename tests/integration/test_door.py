@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -225,6 +226,11 @@ exec {python} -I -S -c 'import sys; sys.version_info = (3, 6, 9, "final", 0); ex
     assert "is 3.6.9, and 3.8 or later is needed" in error.message
     older = '#!/bin/sh\necho "Unknown option: -I" >&2\nexit 2\n'
     assert "older than 3.4" in refusal(with_python(tmp_path, older), tmp_path).message
+
+
+def test_the_door_is_written_in_what_every_python_3_can_read() -> None:
+    path = Path(__file__).parents[2] / "worker" / "door.py"
+    ast.parse(path.read_text(), feature_version=(3, 4))
 
 
 OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/*/bin/python"))
