@@ -44,6 +44,7 @@ def main():
         if not is_intact(code, digest):
             answer(b"send")
             install(read_exactly(int(read_exactly(8))), code, digest)
+        os.utime(code)  # for `clean`: used now
         answer(b"here", os.fsencode("\0".join((workdir, code, version()))))
     except NotFit as error:
         import json
@@ -149,7 +150,10 @@ def is_intact(place, digest):
     try:
         about = os.lstat(place)
         private = about.st_uid == os.getuid() and about.st_mode & 0o170077 == 0o040000
-        return private and hashed(place) == digest
+        if not private or hashed(place) != digest:
+            return False
+        os.utime(place)  # used now: for whoever clears up
+        return True
     except OSError:
         return False
 

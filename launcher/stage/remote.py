@@ -42,6 +42,17 @@ class SetUp:
     log: str
 
 
+@dataclass(frozen=True)
+class Left:
+    """A tree, our code or a setup in a workdir. `used`: when it was last, in seconds since 1970; `busy`: it runs."""
+
+    kind: str
+    name: str
+    size: int  # bytes on the disk
+    used: float
+    busy: bool
+
+
 class There:
     """A host on which staging is done, one thing after another; blocking, for one thread.
 
@@ -115,6 +126,24 @@ class There:
             message, _ = self._hear("look")
             found = zip(message["paths"], message["found"], strict=True)
             return [(str(path), str(kind)) for path, kind in found]
+
+    def left(self) -> list[Left]:
+        """What staging has left in the workdir, of this run and of all before."""
+        self._send({"type": "list", "workdir": self.workdir})
+        found: list[Left] = []
+        with self._understood():
+            while True:
+                message, _ = self._hear("list")
+                found += (
+                    Left(str(e["kind"]), str(e["name"]), int(e["bytes"]), float(e["used"]), bool(e["busy"]))
+                    for e in message["found"]
+                )
+                if message["last"]:
+                    return found
+
+    def remove(self, left: Left) -> None:
+        self._send({"type": "remove", "workdir": self.workdir, "kind": left.kind, "name": left.name})
+        self._hear("remove")
 
     def close(self) -> None:
         """May be called twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import stat
@@ -378,6 +379,32 @@ def test_a_host_that_dies_in_the_middle_is_an_error_and_leaves_no_half_tree(worl
     there.close()
     assert [name for name in names(folder) if not name.startswith(".")] == []
     assert (world.bring(tree) / "big.bin").stat().st_size == 30 << 20
+
+
+def test_what_staging_left_is_listed_and_removed(world: World) -> None:
+    world.write({"big.bin": os.urandom(1 << 20)})
+    tree = world.tree()
+    began = time.time()
+    place = world.bring(tree)
+    (place.parent / ".old.incoming").mkdir()
+    with world.there() as there:
+        found = {(left.kind, left.name): left for left in there.left()}
+        assert set(found) == {
+            ("code", Path(there.code).name),
+            ("sources", tree.digest),
+            ("sources", ".old.incoming"),
+        }
+        ours = found["sources", tree.digest]
+        assert 1 << 20 <= ours.size < 2 << 20
+        assert began - 2 < ours.used < time.time() + 2
+        assert found["code", Path(there.code).name].busy
+        assert not ours.busy
+        there.remove(ours)
+        assert names(place.parent) == [".old.incoming"]
+        with pytest.raises(NotFitError):
+            there.remove(dataclasses.replace(ours, name=".."))
+    assert world.workdir.is_dir()
+    assert world.bring(tree) == place
 
 
 def test_what_is_listed_must_be_a_tree() -> None:

@@ -7,6 +7,8 @@ comes in between is said in `contract.trees` and here. All paths are absolute.
   activate workdir, line                            → activate {env, gone}
   copy     workdir, source, to                      → copy {path}
   look     paths                                    → look {paths, found: [kind or empty]}
+  list     workdir                                  → list {found: [{kind, name, bytes, used, busy}]}, in frames; `last`
+  remove   workdir, kind, name                      → remove {}
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Any, Callable, Dict, List
 
 from ..contract import wire
 from ..contract.trees import name_bytes
-from . import store, trees
-from .room import GoneError, TroubleError, own_folder, trouble, troubling
+from . import inventory, store, trees
+from .room import GoneError, Pulse, TroubleError, own_folder, trouble, troubling
 from .talk import Talk
 from .trees import Index
 
@@ -60,6 +62,7 @@ def _serve(talk: Talk, order: wire.Message, umask: int) -> bool:
 def _stage(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
     del umask
     path = store.stage(talk, _text(order, "workdir"), _text(order, "kind"), _text(order, "digest"))
+    os.utime(path)  # for `list`: used now
     return {"type": "here", "path": path}
 
 
@@ -68,6 +71,7 @@ def _setup(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
 
     commands = [str(command) for command in order.get("commands", ())]
     done = setup.run(talk, _text(order, "workdir"), _text(order, "source"), commands, _text(order, "inputs"), umask)
+    os.utime(os.path.dirname(str(done["log"])))
     return {"type": "setup", **done}
 
 
@@ -132,6 +136,20 @@ def _kind_at(path: str) -> str:
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "neither file nor folder"
 
 
+def _list(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    del umask
+    found = inventory.listed(_text(order, "workdir"), Pulse(talk))
+    for at in range(0, len(found), 1000):
+        talk.send({"type": "list", "last": False, "found": found[at : at + 1000]})
+    return {"type": "list", "last": True, "found": []}
+
+
+def _remove(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    del talk, umask
+    inventory.remove(_text(order, "workdir"), _text(order, "kind"), _text(order, "name"))
+    return {"type": "remove"}
+
+
 def _text(order: wire.Message, name: str) -> str:
     value = order.get(name)
     if not isinstance(value, str) or "\0" in value:
@@ -145,4 +163,6 @@ HANDLERS: Dict[str, Callable[[Talk, wire.Message, int], Dict[str, Any]]] = {
     "activate": _activate,
     "copy": _copy,
     "look": _look,
+    "list": _list,
+    "remove": _remove,
 }
