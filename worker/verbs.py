@@ -8,6 +8,7 @@ from typing import List
 
 VERBS = {
     "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
+    "stage": (".errands.stage", "bring trees here, run setup commands, make a run's copy of the sources"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),
 }
 
