@@ -25,6 +25,7 @@ _PUBLISHED = "checkpoints"
 _DOOMED = "doomed-"
 _RESERVE = 64 << 20  # what a checkpoint leaves of the disk, so that logs go on
 _EVERY_S = 1.0
+_MOST_MISSED = 3
 _MOST_BYTES = 1 << 44
 
 Progress = Callable[[str, int, int, int], None]
@@ -85,6 +86,8 @@ class Checkpoints(Gatherer):
 
     def _converse(self, pull: Pull, disk: Disk) -> None:
         here = AtHome(disk, self._progress)
+        if not here.begun():
+            pull.release()  # of a connection that broke after its checkpoint was whole here
         while not self._stopping.is_set():
             asked = self._asked
             there = pull.list(pulling.CHECKPOINTS).checkpoints
@@ -102,6 +105,7 @@ class Checkpoints(Gatherer):
                 here.prune(self._keep)
             else:
                 self._pause(_EVERY_S / 4)  # it has just been pruned; the next list says so
+                here.missed(name)
         except RefusedError as error:
             self._tell(f"checkpoint {name} of {self.host} is not kept: {error}")
         except NoRoomError as error:
@@ -116,6 +120,7 @@ class AtHome:
         self.disk = disk
         self._progress = progress
         self.refused: set[str] = set()
+        self._missed: dict[str, int] = {}
         for name in disk.inside.names(COMING):
             if text(name).startswith(_DOOMED):
                 disk.inside.remove_tree(f"{COMING}/{text(name)}")
@@ -148,6 +153,12 @@ class AtHome:
         self._publish(name)
         pull.release()
         return True
+
+    def missed(self, name: str) -> None:
+        """It was listed, and could not be had. Nothing else is kept waiting for it for ever."""
+        self._missed[name] = self._missed.get(name, 0) + 1
+        if self._missed[name] >= _MOST_MISSED:
+            self.refused.add(name)
 
     def prune(self, keep: int | None) -> None:
         """Let only the newest `keep` stay."""

@@ -22,6 +22,7 @@ COMING = f"{OWN}/coming"
 _RETRY_S = 1.0
 
 Tell = Callable[[str], None]
+write_some = os.write
 
 
 class StoppedError(Exception):
@@ -84,7 +85,7 @@ class Disk:
         """All of it, however long the disk is full."""
         rest = memoryview(data)
         while rest:
-            count = self.patiently(lambda: os.write(descriptor, rest))  # noqa: B023 - called at once
+            count = self.patiently(lambda: write_some(descriptor, rest))  # noqa: B023 - called at once
             rest = rest[count:]
 
     def patiently(self, act: Callable[[], int]) -> int:
