@@ -1,6 +1,6 @@
 """What coming home costs, beside scp.
 
-    python -m benchmarks.gather [--file-mb 512] [--files 2000] [--rounds 3] [--only file,files,logs,latency] [--json FILE]
+    python -m benchmarks.gather [--file-mb 512] [--files 2000] [--rounds 3] [--only file,files,logs,latency] [--ssh]
 
 One large file and many small ones against scp and scp -r, over an sshd on loopback, in turn, medians and ratios within
 a round; then 64 channels of logs without SSH (`--ssh` for with), and how late a paced line is with 16 hosts.
@@ -51,15 +51,15 @@ def main() -> None:
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="launcher-gather-")))
-        if "file" in only or "files" in only or options.ssh:
-            lab = stack.enter_context(Lab.up(folder / "lab", options.channels if options.ssh else 1))
-        if "file" in only:
+        needed = {"file", "files"} & set(only) or options.ssh
+        lab = stack.enter_context(lab_up(folder / "lab", options.channels if options.ssh else 1)) if needed else None
+        if lab and "file" in only:
             make_file(folder / "one", options.file_mb)
             found["file"] = against_scp(lab, folder, "one", options.rounds)
-        if "files" in only:
+        if lab and "files" in only:
             make_files(folder / "many", options.files)
             found["files"] = against_scp(lab, folder, "many", options.rounds)
-        connects = lab.connects(options.channels) if options.ssh else None
+        connects = lab.connects(options.channels) if lab and options.ssh else None
         if "logs" in only:
             found["logs"] = log_speed(folder / "logs", options.channels, options.lines, connects)
         if "latency" in only:
@@ -70,6 +70,15 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
+@contextmanager
+def lab_up(folder: Path, count: int) -> Iterator[Lab]:
+    from launcher.hosts.reach import Reacher
+    from tests.lab.sshd import sshd_hosts
+
+    with sshd_hosts(folder, count=count) as hosts, Reacher(connect_s=20, config=hosts.config) as reacher:
+        yield Lab(hosts, reacher)
+
+
 class Lab:
     """sshd's on loopback, and sessions to them."""
 
@@ -77,22 +86,11 @@ class Lab:
         self.hosts = hosts
         self._reacher = reacher
 
-    @classmethod
-    @contextmanager
-    def up(cls, folder: Path, count: int) -> Iterator[Lab]:
-        from launcher.hosts.reach import Reacher
-        from tests.lab.sshd import sshd_hosts
-
-        with (
-            sshd_hosts(folder, count=count) as hosts,
-            Reacher(connect_s=20, config=hosts.config) as reacher,
-        ):
-            yield cls(hosts, reacher)
-
     def connect(self, index: int = 0, *, bulk: bool = True) -> Session:
-        from launcher.spec.model import HostSpec
+        from launcher.spec.model import HostSpec, Ssh
 
-        host = HostSpec(name=self.hosts[index].name, alias=self.hosts[index].name)  # type: ignore[call-arg]
+        name = self.hosts[index].name
+        host = HostSpec(name=name, ssh=Ssh(alias=name))
         session: Session = self._reacher.open(host, bulk=bulk)
         return session
 

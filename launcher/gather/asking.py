@@ -126,7 +126,7 @@ class Pull:
     def follow(self, known: Iterable[tuple[str, int, int | None, str]], window: int) -> None:
         """Begin to follow the run's logs, of which (path, size, inode, fingerprint) are here; `next` brings the rest.
 
-        Only `next`, `acknowledge` and `sync` may be called after it.
+        Only `next`, `acknowledge`, `sync` and `enough` may be called after it.
         """
         page: list[list[Any]] = []
         for entry in known:
@@ -155,6 +155,12 @@ class Pull:
     def sync(self, number: int) -> None:
         """Ask to be told when all that is there now has been sent."""
         self._say({"type": pulling.SYNC, "n": number})
+
+    def enough(self) -> None:
+        """End the following; what was under way is dropped, and anything may be asked again."""
+        self._say({"type": pulling.ENOUGH})
+        while self._hear(pulling.PARTS, pulling.SYNCED, pulling.DONE)[0]["type"] != pulling.DONE:
+            pass
 
     def _say(self, message: wire.Message) -> None:
         self._talk.send(message, timeout_s=ANSWER_S)

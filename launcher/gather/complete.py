@@ -73,14 +73,11 @@ def complete(
         disk = Disk(home, FullDisk(done.problems.append), stop)
         try:
             with Pull(session, folder, workdir=workdir) as pull:
-                _Completing(pull, disk, done, progress).files(checkpoints, keep, limits or Limits())
-            with Pull(session, folder, workdir=workdir) as pull:  # a follower serves nothing else
-                _Completing(pull, disk, done, progress).follow()
-            with Pull(session, folder, workdir=workdir) as pull:
-                again = _Completing(pull, disk, done, progress).compare()
-            if again:
-                with Pull(session, folder, workdir=workdir) as pull:
-                    _Completing(pull, disk, done, progress).follow()
+                completing = _Completing(pull, disk, done, progress)
+                completing.files(checkpoints, keep, limits or Limits())
+                completing.follow()
+                if completing.compare():
+                    completing.follow()
         finally:
             disk.close()
     except (EndedError, NonsenseError, ValueError) as error:
@@ -130,6 +127,7 @@ class _Completing:
                 before = now
         finally:
             os.close(wake)
+        self._pull.enough()
         self._done.logs = segments.sizes()
 
     def compare(self) -> bool:

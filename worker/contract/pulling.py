@@ -13,6 +13,7 @@ known {files: [[path, offset, inode, tail]]} …
 follow {window}                                      parts {segments, parts} + raw …, without an end
 ack {bytes}      so many raw bytes are kept          alive {}: nothing was sent for a while
 sync {n}                                             synced {n}: all that was there when `sync` came has been sent
+enough {}: no more of this                           done
 
 entry    [path, bytes, mtime_ns, inode]
 segments [[id, path, inode, offset, why]]: data with this id belongs to this file from this byte on; a file that shrank
@@ -32,7 +33,7 @@ LIST, LISTING = "list", "listing"
 HOLD, HELD, GONE, RELEASE = "hold", "held", "gone", "release"
 GET, PARTS, DONE = "get", "parts", "done"
 DIGEST, DIGESTS = "digest", "digests"
-KNOWN, FOLLOW, ACK, ALIVE = "known", "follow", "ack", "alive"
+KNOWN, FOLLOW, ENOUGH, ACK, ALIVE = "known", "follow", "enough", "ack", "alive"
 SYNC, SYNCED = "sync", "synced"
 FAILED = "failed"  # why: what was asked cannot be done
 

@@ -62,9 +62,11 @@ class Follower:
         self._asked: List[int] = []
         self._syncs: Dict[int, Dict[str, int]] = {}
         self._heard_at = time.monotonic()
+        self.enough = False  # why it ended: the coordinator wants something else
 
     def run(self) -> None:
-        """Until the input ends or nobody has said a word for long. Raises OSError when nobody reads any more."""
+        """Until the input ends, there was enough, or nobody has said a word for long. Raises OSError when nobody reads
+        any more."""
         while True:
             everything = self._find()
             pending = self._look(everything)
@@ -280,6 +282,8 @@ class Follower:
             if frame is None:
                 return False
             self._hear(frame[0])
+            if self.enough:
+                return False
             if self._asked or (timeout_s >= pulling.ALIVE_S and not self._flow.full):
                 break
         if not self._flow.full:
@@ -292,6 +296,8 @@ class Follower:
             self._flow.acknowledge(message)
         elif message["type"] == pulling.SYNC and isinstance(message.get("n"), int):
             self._asked.append(message["n"])
+        elif message["type"] == pulling.ENOUGH:
+            self.enough = True
 
 
 def _urgency(file: Followed) -> Any:

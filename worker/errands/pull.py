@@ -138,5 +138,9 @@ class Pull:
                 self._known[entry[0]] = entry[1:]
 
     def _follow(self, message: wire.Message) -> None:
-        Follower(self._folder(), Flow(self._talk, message.get("window")), self._known).run()
-        raise EndedError
+        follower = Follower(self._folder(), Flow(self._talk, message.get("window")), self._known)
+        self._known = {}
+        follower.run()
+        if not follower.enough:
+            raise EndedError
+        self._talk.send({"type": pulling.DONE})
