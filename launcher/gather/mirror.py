@@ -48,7 +48,7 @@ class Following:
         self.heard = False  # a frame has come
         pull.follow(segments.known(), WINDOW)
 
-    def step(self, wake: int, timeout_s: float = 1.0) -> int:
+    def step(self, wake: int, timeout_s: float = 5.0) -> int:
         """Take one frame, if one comes in time; the number of a `sync` that it answers, or 0."""
         frame = self._pull.next(wake, timeout_s)
         if frame is None:

@@ -6,6 +6,7 @@ Both sides use it: on a host nothing outside the run's folder is read, at home n
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -50,17 +51,28 @@ class Inside:
 
     def close(self) -> None:
         """May be called twice."""
-        self._forget()
+        self.forget()
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
+
+    def refresh(self) -> None:
+        """Look every folder up again: somebody else may have moved them. Raises FileNotFoundError if ours is gone."""
+        self.forget()
+        if not os.fstat(self._root).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", self.path)
+
+    def forget(self) -> None:
+        """Look every folder up again at its next use."""
+        while self._open:
+            os.close(self._open.popitem()[1])
 
     def read(self, path: str) -> int:
         """A descriptor of a regular file for reading; never waits for a pipe's writer."""
         descriptor = self._opened(path, os.O_RDONLY | os.O_NONBLOCK, make=False)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(0, "not a plain file")
+            raise OSError(errno.EINVAL, "not a plain file")
         return descriptor
 
     def write(self, path: str, flags: int) -> int:
@@ -68,7 +80,7 @@ class Inside:
         descriptor = self._opened(path, os.O_WRONLY | os.O_NONBLOCK | flags, make=True)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(0, "not a plain file")
+            raise OSError(errno.EINVAL, "not a plain file")
         return descriptor
 
     def stat(self, path: str) -> os.stat_result:
@@ -77,7 +89,7 @@ class Inside:
         try:
             return os.stat(name, dir_fd=self._folder(tuple(before)), follow_symlinks=False)
         except FileNotFoundError:
-            self._forget()  # the folder may have been replaced since it was opened
+            self.forget()  # the folder may have been replaced since it was opened
             return os.stat(name, dir_fd=self._folder(tuple(before)), follow_symlinks=False)
 
     def size(self, path: str) -> int:
@@ -93,7 +105,7 @@ class Inside:
         try:
             return [os.fsencode(name) for name in os.listdir(self.folder(path))]
         except OSError:
-            self._forget()
+            self.forget()
             return []
 
     def folder(self, path: str = "", make: bool = False) -> int:
@@ -110,6 +122,9 @@ class Inside:
             os.rename(old_name, new_name, src_dir_fd=source, dst_dir_fd=self._folder(tuple(to), make=True))
         finally:
             os.close(source)
+        for moved in (steps(old), steps(new)):
+            for names in [names for names in self._open if names[: len(moved)] == moved]:
+                os.close(self._open.pop(names))
 
     def remove(self, path: str) -> None:
         """Remove a file; quietly if there is none."""
@@ -127,7 +142,7 @@ class Inside:
                 self.remove(path)
                 return
             shutil.rmtree(whole, ignore_errors=True)
-        self._forget()
+        self.forget()
 
     def sync(self, path: str = "") -> None:
         """Bring a folder's entries to the disk."""
@@ -139,7 +154,7 @@ class Inside:
         try:
             return os.open(name, flags, 0o600, dir_fd=self._folder(tuple(before), make))
         except FileNotFoundError:
-            self._forget()
+            self.forget()
             return os.open(name, flags, 0o600, dir_fd=self._folder(tuple(before), make))
 
     def _folder(self, names: Steps, make: bool = False) -> int:
@@ -158,7 +173,3 @@ class Inside:
         while len(self._open) > _MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])
         return descriptor
-
-    def _forget(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])

@@ -67,12 +67,16 @@ class Follower:
     def run(self) -> None:
         """Until the input ends, there was enough, or nobody has said a word for long. Raises OSError when nobody reads
         any more."""
-        while True:
-            everything = self._find()
-            pending = self._look(everything)
-            self._answer_syncs()
-            if not self._wait(pending):
-                return
+        try:
+            while True:
+                everything = self._find()
+                pending = self._look(everything)
+                self._answer_syncs()
+                if not self._wait(pending):
+                    return
+        finally:
+            if self._watcher is not None:
+                self._watcher.close()
 
     def _find(self) -> bool:
         """Look for files that are new; whether every generation was looked at."""
@@ -81,6 +85,7 @@ class Follower:
         if not everything and now < self._find_at:
             return False
         self._find_at = now + _FIND_S
+        self._root.refresh()
         folders = generations(self._root)
         if everything:
             self._find_all_at = now + _FIND_ALL_S

@@ -25,6 +25,9 @@ class Watcher:
     def fileno(self) -> int:
         return self._fd
 
+    def close(self) -> None:
+        os.close(self._fd)
+
     def watch(self, name: str, folder: int) -> None:
         """Watch an open folder from now on; quietly not, if that is refused."""
         if name in self._watched or len(self._watched) >= _MOST_WATCHED:

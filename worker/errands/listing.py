@@ -26,6 +26,7 @@ class Lister:
 
     def send(self, kinds: List[Any]) -> None:
         """Every file of these kinds; `cut` says that there are more than anybody should have."""
+        self._root.refresh()  # the agent moves folders
         checkpoints = self._checkpoints() if pulling.CHECKPOINTS in kinds else []
         cut = False
         for count, entry in enumerate(self._files(kinds)):

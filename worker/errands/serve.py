@@ -27,6 +27,7 @@ class Server:
 
     def send(self, files: List[Any], with_hash: bool) -> None:
         """Every file in turn. Raises OSError when the connection is gone, EndedError."""
+        self._root.forget()
         for index, order in enumerate(files):
             try:
                 path, offset, tail = order
