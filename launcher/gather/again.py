@@ -71,7 +71,11 @@ class Gatherer(ABC):
 
     def start(self) -> None:
         """Begin. Raises RunError if another process brings the same home already."""
-        self._claim = Claim(self.source.home, self.what)
+        try:
+            self._claim = Claim(self.source.home, self.what)
+        except BaseException:
+            self._release()
+            raise
         self._thread = threading.Thread(target=self._run, name=f"{self.what} of {self.host}", daemon=True)
         self._thread.start()
 

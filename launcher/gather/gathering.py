@@ -46,8 +46,12 @@ class Gathering:
 
     def start(self) -> None:
         """Begin with everybody's logs. Raises RunError if another process brings them home already."""
-        for ways in self._hosts.values():
-            self._start(Mirror(ways.logs, tell=self._tell, full=self._full))
+        try:
+            for ways in self._hosts.values():
+                self._start(Mirror(ways.logs, tell=self._tell, full=self._full))
+        except BaseException:
+            self.stop()
+            raise
 
     def start_bulk(self, host: str) -> None:
         """Begin with a host's checkpoints and output, if that has not been done; for a host that is not ours, nothing.
