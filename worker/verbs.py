@@ -9,6 +9,8 @@ from typing import List
 VERBS = {
     "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
     "stage": (".errands.stage", "bring trees here, run setup commands, make a run's copy of the sources"),
+    "pull": (".errands.pull", "send the coordinator what a run has left here"),
+    "receive": (".errands.receive", "take a checkpoint from the coordinator"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),
 }
 
