@@ -117,7 +117,7 @@ def test_agent_and_contract_need_only_the_standard_library() -> None:
     third = {"numpy", "tensorflow", "keras", "yaml", "pydantic", "rich", "typer", "paramiko", "matplotlib"}
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for folder in ("worker/agent", "worker/contract")
+        for folder in ("worker/agent", "worker/contract", "worker/errands")
         for path in modules(folder)
         for name in imports(path)
         if name.split(".")[0] in third
@@ -125,7 +125,12 @@ def test_agent_and_contract_need_only_the_standard_library() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("place", ["worker/__main__.py", "worker/verbs.py", "worker/agent", "worker/contract"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("worker/__main__.py", "worker/verbs.py", "worker/agent", "worker/contract", "worker/errands"),
+    ],
+)
 def test_what_runs_under_a_hosts_own_python_parses_as_python_3_8(place: str) -> None:
     for path in modules(place):
         ast.parse(path.read_text(), filename=str(path), feature_version=(3, 8))
