@@ -8,6 +8,8 @@ from typing import List
 
 VERBS = {
     "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
+    "facts": (".errands.facts", "tell what a plan and a check need to know of this host"),
+    "probe": (".errands.probe", "try whether this host reaches the workers' ports of the others, and they its own"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),
 }
 
