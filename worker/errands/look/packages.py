@@ -5,9 +5,6 @@ Nothing that it names is imported. Any Python 3 can run this, so that one that i
 
 import sys
 
-if False:  # for a type checker: nothing may be imported before this folder is off the path
-    from typing import Any, Dict
-
 MARK = "launcher-packages "
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly", "tf-nightly-cpu", "intel-tensorflow")
 _OTHERS = ("keras", "tf-keras", "numpy")
@@ -19,7 +16,7 @@ def main():
     del sys.path[0]  # this folder: what is called like a module of somebody's is not to be found in it
     import json
 
-    found = {"version": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix}
+    found = {"version": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix}  # type: dict[str, object]
     try:
         found.update(installed())
     except Exception as error:
@@ -28,7 +25,7 @@ def main():
 
 
 def installed():
-    # type: () -> Dict[str, Any]
+    # type: () -> dict[str, object]
     import contextlib
     import importlib.util
     from importlib import metadata
