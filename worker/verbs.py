@@ -10,6 +10,8 @@ VERBS = {
     "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
     "facts": (".errands.facts", "tell what a plan and a check need to know of this host"),
     "probe": (".errands.probe", "try whether this host reaches the workers' ports of the others, and they its own"),
+    "deep": (".errands.deep", "start this host's workers of a trial all-reduce, and tell how they end"),
+    "allreduce": (".train.allreduce", "add up a tensor over the cluster of TF_CONFIG, twice: one rank of `deep`"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from launcher.check.addresses import Chosen
+from launcher.check.deep import Told
 from launcher.check.found import Found
 from launcher.check.pairs import Tried
 from launcher.errors import LauncherError
@@ -48,6 +49,7 @@ class Seen:
     plan: LaunchPlan | None = None
     plan_error: LauncherError | None = None
     tried: Tried | None = None
+    deep: tuple[Told, ...] = ()  # the trial all-reduce, if there was one
     after_setup: bool = True  # False: `setup:` may still bring what is missing
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from launcher.check import addresses, groups, pairs, remote
+from launcher.check.deep import all_reduce
 from launcher.check.finding import Finding, Seen, fatal
 from launcher.check.many import Tell, untold
 from launcher.check.remote import Staged
@@ -41,11 +42,13 @@ def examine(
     unreached: Mapping[str, LauncherError] = _NONE,
     staged: Staged = Staged(),  # noqa: B008 - immutable
     after_setup: bool = True,
+    deep: bool = False,
     tell: Tell = untold,
 ) -> Examined:
     """Check every host of `sessions`, and report those `unreached`. Blocks some seconds at most; nothing is left there.
 
-    `run` is where the run is, or would be. Raises SpecError for what no host could do.
+    `run` is where the run is, or would be. With `deep`, and if nothing is wrong, all workers do a trial all-reduce.
+    Raises SpecError for what no host could do.
     """
     looked = remote.look(spec, sessions, runs=run.path.parent, staged=staged, tell=tell)
     facts = remote.facts_of(spec, run, looked.found, staged=staged)
@@ -64,7 +67,11 @@ def examine(
         tried=tried,
         after_setup=after_setup,
     )
-    return Examined(seen, tuple(groups.findings(seen)))
+    findings = groups.findings(seen)
+    if deep and planned is not None and planned.known and not fatal(findings):
+        seen = replace(seen, deep=all_reduce(spec, reached, planned, facts, tell=tell))
+        findings = groups.findings(seen)
+    return Examined(seen, tuple(findings))
 
 
 def refuse(findings: Sequence[Finding], *, spec: str = "cluster.yaml") -> None:

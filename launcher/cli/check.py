@@ -17,6 +17,9 @@ def check(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print facts and findings as JSON; `plan --facts` reads it.")
     ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="If all is well, let all workers do two steps of a real all-reduce.")
+    ] = False,
     facts_out: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
         typer.Option("--facts-out", metavar="FILE", help="Write the facts to a file for `plan --facts`."),
@@ -47,8 +50,10 @@ def check(
     spec = load(spec_file, overrides or ())
     # Where a run that began now would be: nothing is made.
     run = RunFolder(Path(spec.coordinator.runs) / f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    with Waiting(sys.stderr) as waiting, sessions_of(spec, tell=waiting.tell) as (sessions, unreached):
-        examined = preflight.examine(spec, run, sessions, unreached=unreached, after_setup=False, tell=waiting.tell)
+    with Waiting(sys.stderr) as waiting, sessions_of(spec, waiting) as (sessions, unreached):
+        examined = preflight.examine(
+            spec, run, sessions, unreached=unreached, after_setup=False, deep=deep, tell=waiting.tell
+        )
     if facts_out is not None:
         facts_file.write(facts_out, examined.seen.facts)
     if as_json:

@@ -7,29 +7,43 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from launcher.check.many import Tell
     from launcher.errors import LauncherError
     from launcher.hosts.session import Session
     from launcher.spec.model import ClusterSpec
-
-Reached = tuple["dict[str, Session]", "dict[str, LauncherError]"]
+    from launcher.view.waiting import Waiting
 
 
 @contextmanager
-def sessions_of(spec: ClusterSpec, *, tell: Tell) -> Iterator[Reached]:
-    """({host: its session}, {host: why there is none}); all are closed at the end."""
-    from launcher.errors import UsageError
+def sessions_of(spec: ClusterSpec, waiting: Waiting) -> Iterator[tuple[dict[str, Session], dict[str, LauncherError]]]:
+    """({host: its session}, {host: why there is none}); all are closed at the end. A passphrase is asked for here."""
     from launcher.hosts.local_session import LocalSession
 
-    remote = [host.name for host in spec.hosts if not host.local]
-    if remote:
-        raise UsageError(
-            f"hosts over SSH are not available yet: {', '.join(remote)}",
-            hint="use `local: true` hosts; `launcher plan` shows what such a cluster would do",
-        )
     with ExitStack() as stack:
-        sessions: dict[str, Session] = {host.name: LocalSession(host.name) for host in spec.hosts}
+        sessions: dict[str, Session] = {host.name: LocalSession(host.name) for host in spec.hosts if host.local}
+        failed: dict[str, LauncherError] = {}
+        if len(sessions) < len(spec.hosts):
+            failed = _over_ssh(spec, sessions, stack, waiting)
         for session in sessions.values():
             stack.callback(session.close)
-        tell("reaching", [])
-        yield sessions, {}
+        yield sessions, failed
+
+
+def _over_ssh(
+    spec: ClusterSpec, sessions: dict[str, Session], stack: ExitStack, waiting: Waiting
+) -> dict[str, LauncherError]:
+    from launcher.check.many import each
+    from launcher.errors import NotFitError
+    from launcher.hosts.reach import Reacher, reach
+
+    hosts = {host.name: host for host in spec.hosts if not host.local}
+    reacher = stack.enter_context(Reacher(connect_s=spec.timeouts.connect, ask=waiting.ask, say=waiting.say))
+
+    def open_one(name: str) -> Session:
+        found = reach([hosts[name]], reacher)[name]
+        if isinstance(found, NotFitError):
+            raise found
+        return found
+
+    reached, failed = each(list(hosts), open_one, what="reaching", tell=waiting.tell)
+    sessions.update(reached)
+    return failed

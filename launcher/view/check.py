@@ -39,9 +39,15 @@ class Row:
 def rows(examined: Examined) -> list[Row]:
     """Every host of the spec with what each check came to, the worst finding first."""
     return [
-        Row(host.name, tuple(_cell(host.name, check, examined.findings) for check in GROUPS))
+        Row(host.name, tuple(_cell(host.name, check, examined.findings) for check in columns(examined)))
         for host in examined.seen.spec.hosts
     ]
+
+
+def columns(examined: Examined) -> list[str]:
+    """The checks that were made, in their order."""
+    made = {finding.check for finding in examined.findings}
+    return [name for name in GROUPS if name in made]
 
 
 def to_json(examined: Examined) -> dict[str, Any]:
@@ -65,8 +71,9 @@ def print_check(examined: Examined, out: TextIO) -> None:
 
     screen = console(out)
     every = rows(examined)
-    for part in _parts(every, screen.width):
-        screen.print(_table(every, part))
+    names = columns(examined)
+    for part in _parts(every, names, screen.width):
+        screen.print(_table(every, [names[index] for index in part], part))
         screen.print()
     for verdict in (Verdict.FAIL, Verdict.WARN):
         for finding in examined.findings:
@@ -107,9 +114,8 @@ def _cell(host: str, check: str, findings: Sequence[Finding]) -> Cell:
     return Cell(text or "ok", verdict)
 
 
-def _parts(every: Sequence[Row], width: int) -> Iterator[list[int]]:
+def _parts(every: Sequence[Row], names: Sequence[str], width: int) -> Iterator[list[int]]:
     """The columns in groups that fit; each group shows the hosts again."""
-    names = list(GROUPS)
     first = max((len(row.host) for row in every), default=0) + _GAP
     part: list[int] = []
     used = first
@@ -123,13 +129,12 @@ def _parts(every: Sequence[Row], width: int) -> Iterator[list[int]]:
     yield part
 
 
-def _table(every: Sequence[Row], part: Sequence[int]) -> Any:
+def _table(every: Sequence[Row], names: Sequence[str], part: Sequence[int]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    names = list(GROUPS)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for name in ("host", *(names[index] for index in part)):
+    for name in ("host", *names):
         table.add_column(name, no_wrap=True)
     for row in every:
         cells = [row.cells[index] for index in part]

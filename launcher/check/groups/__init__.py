@@ -11,6 +11,7 @@ from launcher.check.finding import Finding, Seen
 from launcher.check.groups import (
     address,
     clock,
+    deep,
     disk,
     gpus,
     limits,
@@ -41,6 +42,7 @@ GROUPS: dict[str, Callable[[Seen], list[Finding]]] = {
     "pairs": pairs.check,
     "users": users.check,
     "logout": logout.check,
+    "deep": deep.check,
 }
 
 
