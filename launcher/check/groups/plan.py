@@ -17,7 +17,8 @@ def check(seen: Seen) -> list[Finding]:
         ranks = [seen.plan.ranks[rank] for rank in host.ranks]
         if host.name not in seen.facts or not ranks:
             continue
-        devices = f"{len(ranks[0].gpus)} GPU" if ranks[0].gpus else "CPU"
+        count = len(ranks[0].gpus)
+        devices = f"{count} GPU{'s' if count > 1 else ''}" if count else "CPU"
         what = f"{len(ranks)} worker{'s' if len(ranks) > 1 else ''} on {host.name}, each on {devices}"
         findings.append(Finding((host.name,), "plan", Verdict.OK, what, brief=f"{len(ranks)} × {devices}"))
     return findings
