@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -41,18 +41,20 @@ def examine(
     *,
     unreached: Mapping[str, LauncherError] = _NONE,
     staged: Staged = Staged(),  # noqa: B008 - immutable
+    planner: Callable[[Facts], LaunchPlan] | None = None,
     after_setup: bool = True,
     deep: bool = False,
     tell: Tell = untold,
 ) -> Examined:
     """Check every host of `sessions`, and report those `unreached`. Blocks some seconds at most; nothing is left there.
 
-    `run` is where the run is, or would be. With `deep`, and if nothing is wrong, all workers do a trial all-reduce.
+    `run` is where the run is, or would be; `planner` makes the plan whose ports are tried, by default that of its first
+    generation: what it made is in `seen.plan`, from `seen.facts`, and can be carried out if nothing is fatal. With `deep`, and if nothing is wrong, all workers do a trial all-reduce.
     Raises SpecError for what no host could do.
     """
     looked = remote.look(spec, sessions, runs=run.path.parent, staged=staged, tell=tell)
     facts = remote.facts_of(spec, run, looked.found, staged=staged)
-    planned, error = _plan(spec, facts, run.name)
+    planned, error = _plan(planner or (lambda facts: plan(spec, facts, run=run.name)), facts)
     ends = _ends(spec, facts, planned)
     reached = {name: session for name, session in sessions.items() if name in looked.found}
     tried = pairs.try_all(spec, reached, ends, looked.found, tell=tell) if ends else None
@@ -88,10 +90,10 @@ def refuse(findings: Sequence[Finding], *, spec: str = "cluster.yaml") -> None:
     )
 
 
-def _plan(spec: ClusterSpec, facts: Facts, run: str) -> tuple[LaunchPlan | None, LauncherError | None]:
+def _plan(planner: Callable[[Facts], LaunchPlan], facts: Facts) -> tuple[LaunchPlan | None, LauncherError | None]:
     """The plan, or why there is none. Hosts that did not answer only leave gaps in it."""
     try:
-        return plan(spec, facts, run=run), None
+        return planner(facts), None
     except NotFitError as error:
         return None, error
 
