@@ -8,8 +8,7 @@ from typing import List
 
 VERBS = {
     "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
-    "facts": (".errands.facts", "tell what a plan and a check need to know of this host"),
-    "probe": (".errands.probe", "try whether this host reaches the workers' ports of the others, and they its own"),
+    "check": (".errands.check", "tell the facts of this host, and try whether it and others reach each other"),
     "deep": (".errands.deep", "start this host's workers of a trial all-reduce, and tell how they end"),
     "allreduce": (".train.allreduce", "add up a tensor over the cluster of TF_CONFIG, twice: one rank of `deep`"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),

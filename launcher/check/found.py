@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from launcher.plan.facts import Gpu
 from worker.contract.machine.interfaces import Interface
-
-_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Python:
     distribution: str = ""  # which package it is: tensorflow, tensorflow-cpu, …
     keras: str = ""
     cuda: str = ""  # the version that TensorFlow was built for; empty: none
-    packages: Mapping[str, str] = _NONE
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Found:
     processes: tuple[int | None, int | None] = (None, None)
     shm_bytes: int | None = None
     proxies: tuple[str, ...] = ()  # names of variables
-    environment: Mapping[str, str] = _NONE
+    environment: Mapping[str, str] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()  # of others who can log in; the first twenty of accounts_count
     accounts_count: int = 0
     active: tuple[str, ...] = ()  # others with processes

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from launcher.check import errand
+from launcher.check.errand import Visits, answer
 from launcher.check.found import Found
 from launcher.check.many import Tell, each, untold
 from launcher.errors import LauncherError, NotFitError
-from launcher.hosts.session import Session
-from launcher.hosts.talk import Talk
 from launcher.plan.model import LaunchPlan
-from launcher.spec.model import ClusterSpec
 from worker.contract.machine.interfaces import Interface
 
 TIMEOUT_S = 4.0  # a lost first packet is sent again after 1 s, and after 3 s
@@ -68,8 +65,7 @@ def ends(plan: LaunchPlan) -> list[End]:
 
 
 def try_all(
-    spec: ClusterSpec,
-    sessions: Mapping[str, Session],
+    visits: Visits,
     listening: Sequence[End],
     found: Mapping[str, Found],
     *,
@@ -79,36 +75,31 @@ def try_all(
     """Listen at all these ends at once, and let every host connect to those of all others (and to its own, if it has
     several: workers of one host speak over its address, too). Blocks a few seconds at most where packets are dropped.
     """
-    hosts = {host.name: host for host in spec.hosts if host.name in sessions}
-    tokens = {name: os.urandom(16).hex() for name in hosts}
-    talks: dict[str, Talk] = {}
+    names = [name for name in visits.hosts if name in found]
+    tokens = {name: os.urandom(16).hex() for name in names}
 
     def open_ports(name: str) -> tuple[dict[int, str], int]:
-        talk = talks[name] = errand.begin(hosts[name], sessions[name], "probe")
+        talk = visits.talk(name)
         wanted = sorted({end.port for end in listening if end.host == name})
         talk.send({"type": "listen", "ports": wanted, "token": tokens[name]})
-        answer = _receive(talk, "listening", _BEGIN_S)
-        failed = {int(port): str(why)[:_MOST_WHY] for port, why in dict(answer.get("failed") or {}).items()}
-        return failed, int(answer.get("extra") or 0)
+        told = answer(talk, "listening", _BEGIN_S)
+        failed = {int(port): str(why)[:_MOST_WHY] for port, why in dict(told.get("failed") or {}).items()}
+        return failed, int(told.get("extra") or 0)
 
-    try:
-        opened, failed = each(list(hosts), _sane(open_ports), what="opening ports on", tell=tell)
-        unopened = [(name, port, why) for name, (missing, _) in opened.items() for port, why in missing.items()]
-        ready = [e for e in listening if e.host in opened and e.port not in opened[e.host][0]]
-        extra = {name: End(name, _address(name, ready), port) for name, (_, port) in opened.items() if port}
-        asked = {name: _targets(name, ready, extra) for name in opened}
-        tried, lost = _ask(talks, asked, tokens, timeout_s, tell)
-        blocked = [pair for pair in tried if pair.why and not pair.extra]
-        again = {name: list(_detours(name, blocked, found)) for name in opened}
-        detours, _ = _ask(talks, {n: t for n, t in again.items() if t}, tokens, timeout_s, tell)
-    finally:
-        for talk in talks.values():
-            talk.close()
+    opened, failed = each(names, _sane(open_ports), what="opening ports on", tell=tell)
+    unopened = [(name, port, why) for name, (missing, _) in opened.items() for port, why in missing.items()]
+    ready = [e for e in listening if e.host in opened and e.port not in opened[e.host][0]]
+    extra = {name: End(name, _address(name, ready), port) for name, (_, port) in opened.items() if port}
+    asked = {name: _targets(name, ready, extra) for name in opened}
+    tried, lost = _ask(visits, asked, tokens, timeout_s, tell)
+    blocked = [pair for pair in tried if pair.why and not pair.extra]
+    again = {name: list(_detours(name, blocked, found)) for name in opened}
+    detours, _ = _ask(visits, {n: t for n, t in again.items() if t}, tokens, timeout_s, tell)
     return Tried(tuple(_with_detours(tried, detours, found)), tuple(unopened), {**failed, **lost})
 
 
 def _ask(
-    talks: Mapping[str, Talk],
+    visits: Visits,
     asked: Mapping[str, Sequence[tuple[End, bool]]],
     tokens: Mapping[str, str],
     timeout_s: float,
@@ -117,10 +108,11 @@ def _ask(
     def ask(name: str) -> list[Pair]:
         ends = asked[name]
         targets = {str(n): [end.address, end.port, tokens[end.host]] for n, (end, _) in enumerate(ends)}
-        talks[name].send({"type": "try", "targets": targets, "timeout_s": timeout_s})
+        talk = visits.talk(name)
+        talk.send({"type": "try", "targets": targets, "timeout_s": timeout_s})
         # Names are looked up first, and there may be several rounds of attempts.
-        answer = _receive(talks[name], "tried", 10.0 + timeout_s * (2 + len(ends) // 100))
-        results = dict(answer.get("results") or {})
+        told = answer(talk, "tried", 10.0 + timeout_s * (2 + len(ends) // 100))
+        results = dict(told.get("results") or {})
         pairs = []
         for number, (end, extra) in enumerate(ends):
             why, milliseconds = results[str(number)]
@@ -186,10 +178,3 @@ def _with_detours(tried: Sequence[Pair], detours: Sequence[Pair], found: Mapping
             continue
         better = next(one for one in found[pair.target].interfaces if one.address == address)
         yield Pair(pair.source, pair.target, pair.address, pair.port, pair.why, pair.milliseconds, better)
-
-
-def _receive(talk: Talk, kind: str, timeout_s: float) -> dict[str, Any]:
-    frame = talk.receive(timeout_s=timeout_s)
-    if frame is None or frame[0]["type"] != kind:
-        raise NotFitError(f"{talk.host} ended its probe early", hint="run the command again")
-    return frame[0]

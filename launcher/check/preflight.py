@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from launcher.check import addresses, groups, pairs, remote
 from launcher.check.deep import all_reduce
+from launcher.check.errand import Visits
 from launcher.check.finding import Finding, Seen, fatal
 from launcher.check.many import Tell, untold
 from launcher.check.remote import Staged
@@ -52,12 +53,12 @@ def examine(
     generation: what it made is in `seen.plan`, from `seen.facts`, and can be carried out if nothing is fatal. With `deep`, and if nothing is wrong, all workers do a trial all-reduce.
     Raises SpecError for what no host could do.
     """
-    looked = remote.look(spec, sessions, runs=run.path.parent, staged=staged, tell=tell)
-    facts = remote.facts_of(spec, run, looked.found, staged=staged)
-    planned, error = _plan(planner or (lambda facts: plan(spec, facts, run=run.name)), facts)
-    ends = _ends(spec, facts, planned)
-    reached = {name: session for name, session in sessions.items() if name in looked.found}
-    tried = pairs.try_all(spec, reached, ends, looked.found, tell=tell) if ends else None
+    with Visits(spec, sessions) as visits:
+        looked = remote.look(spec, visits, runs=run.path.parent, staged=staged, tell=tell)
+        facts = remote.facts_of(spec, run, looked.found, staged=staged)
+        planned, error = _plan(planner or (lambda facts: plan(spec, facts, run=run.name)), facts)
+        ends = _ends(spec, facts, planned)
+        tried = pairs.try_all(visits, ends, looked.found, tell=tell) if ends else None
     seen = Seen(
         spec=spec,
         found=looked.found,
@@ -71,7 +72,7 @@ def examine(
     )
     findings = groups.findings(seen)
     if deep and planned is not None and planned.known and not fatal(findings):
-        seen = replace(seen, deep=all_reduce(spec, reached, planned, facts, tell=tell))
+        seen = replace(seen, deep=all_reduce(spec, sessions, planned, facts, tell=tell))
         findings = groups.findings(seen)
     return Examined(seen, tuple(findings))
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from launcher.check import addresses, errand, parse
+from launcher.check import addresses, parse
+from launcher.check.errand import Visits, answer
 from launcher.check.found import Found
 from launcher.check.local import MARGIN
 from launcher.check.many import Tell, each, untold
@@ -57,7 +58,8 @@ def gather(
 
     Raises NotFitError that names every host that did not answer, has no such Python, or no address in `network`.
     """
-    looked = look(spec, sessions, runs=run.path.parent, staged=staged, port_offset=port_offset, tell=tell)
+    with Visits(spec, sessions) as visits:
+        looked = look(spec, visits, runs=run.path.parent, staged=staged, port_offset=port_offset, tell=tell)
     wrong = [
         NotFitError(f"host {host}: {choice.wrong}", hint=choice.fix)
         for host, choice in addresses.choose(spec.hosts, looked.found).items()
@@ -84,15 +86,15 @@ def together(errors: list[LauncherError]) -> None:
 
 def look(
     spec: ClusterSpec,
-    sessions: Mapping[str, Session],
+    visits: Visits,
     *,
     runs: Path,
     staged: Staged = Staged(),
     port_offset: int | None = None,
     tell: Tell = untold,
 ) -> Looked:
-    """Ask every host of `sessions` for all that plan and check need. Blocks up to the slowest host's deadline."""
-    hosts = {host.name: host for host in spec.hosts if host.name in sessions}
+    """Ask every host for all that plan and check need. Blocks up to the slowest host's deadline."""
+    hosts = visits.hosts
     # As many for each as if all were one machine, and some more for a plan made again with other ports.
     count = sum(_most_workers(host) for host in spec.hosts) + MARGIN
 
@@ -108,12 +110,9 @@ def look(
             "count": count,
             "offset": port_offset,
             "gpus": host.gpus not in (0, ()),
+            "cache": not host.local,
         }
-        talk = errand.begin(host, sessions[name], "facts")
-        try:
-            return _answer(talk, order)
-        finally:
-            talk.close()
+        return _answer(visits.talk(name), order)
 
     found, failed = each(list(hosts), ask, what="looking at", tell=tell)
     return Looked(found, failed)
@@ -163,9 +162,9 @@ def _facts(
 def _answer(talk: Talk, order: Mapping[str, object]) -> Found:
     ahead, error = _clock(talk)
     talk.send(dict(order))
-    answer = _receive(talk, "facts", _LOOK_S)
+    told = answer(talk, "facts", _LOOK_S)
     try:
-        return parse.found(talk.host, answer, clock_s=ahead, clock_error_s=error)
+        return parse.found(talk.host, told, clock_s=ahead, clock_error_s=error)
     except ValueError as wrong:
         raise NotFitError(
             f"{talk.host} tells facts that make no sense: {wrong}", hint="see who can write to our package there"
@@ -178,7 +177,7 @@ def _clock(talk: Talk) -> tuple[float, float]:
     for turn in range(_CLOCKS):
         sent, begun = time.time(), time.monotonic()
         talk.send({"type": "clock"})
-        there = _receive(talk, "clock", _LOOK_S if turn else _BEGIN_S).get("t")
+        there = answer(talk, "clock", _LOOK_S if turn else _BEGIN_S).get("t")
         took = time.monotonic() - begun
         if isinstance(there, (int, float)) and turn:  # the first one waited for the errand to start
             tried.append((took / 2, float(there) - (sent + took / 2)))
@@ -186,14 +185,6 @@ def _clock(talk: Talk) -> tuple[float, float]:
         raise NotFitError(f"{talk.host} does not tell the time")
     error, ahead = min(tried)
     return ahead, error
-
-
-def _receive(talk: Talk, kind: str, timeout_s: float) -> dict[str, object]:
-    frame = talk.receive(timeout_s=timeout_s)
-    if frame is None or frame[0]["type"] != kind:
-        what = "ended" if frame is None else f"said {str(frame[0]['type'])[:40]!r}"
-        raise NotFitError(f"{talk.host} {what} where `{kind}` was expected", hint="run the command again")
-    return frame[0]
 
 
 def _most_workers(host: HostSpec) -> int:

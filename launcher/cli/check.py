@@ -30,7 +30,8 @@ def check(
     Each host is reached and asked for its Python, TensorFlow and Keras, GPUs and who is on them, disk, limits, clock,
     proxies, addresses, other users. Then every worker's planned address and port is tried for real from every other
     host. Shown is a table of hosts and checks; below it stands what is wrong, each with the next step. FAIL stops
-    `launcher up`, warn does not. Nothing is trained, and nothing is left on the hosts but our own package.
+    `launcher up`, warn does not. Nothing is trained, and nothing is left on the hosts but our own package and a note of
+    the versions that were found.
 
     Exit codes: 0 fit, 2 bad spec or usage, 3 not fit.
 

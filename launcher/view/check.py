@@ -116,7 +116,7 @@ def _cell(host: str, check: str, findings: Sequence[Finding]) -> Cell:
 
 def _parts(every: Sequence[Row], names: Sequence[str], width: int) -> Iterator[list[int]]:
     """The columns in groups that fit; each group shows the hosts again."""
-    first = max((len(row.host) for row in every), default=0) + _GAP
+    first = max(len(word) for word in ("host", *(row.host for row in every))) + _GAP
     part: list[int] = []
     used = first
     for index, name in enumerate(names):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from launcher.check import local, remote
+from launcher.check.errand import Visits
 from launcher.check.finding import Verdict
 from launcher.check.preflight import examine
 from launcher.errors import NotFitError
@@ -44,7 +45,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def looked(stack: ExitStack, cluster: ClusterSpec, *sessions: Session, runs: Path = Path("/tmp")) -> remote.Looked:
     for session in sessions:
         stack.callback(session.close)
-    return remote.look(cluster, {session.name: session for session in sessions}, runs=runs)
+    with Visits(cluster, {session.name: session for session in sessions}) as visits:
+        return remote.look(cluster, visits, runs=runs)
 
 
 def test_a_host_tells_all_that_a_plan_needs(stack: ExitStack, home: Path) -> None:
@@ -127,6 +129,32 @@ def test_the_versions_of_tensorflow_and_keras_are_found_without_importing_them(s
     assert (found.python.tensorflow, found.python.keras) == expected
 
 
+def test_versions_are_looked_up_again_only_when_a_package_has_come_or_gone(stack: ExitStack, home: Path) -> None:
+    packages, asked = home / "packages", home / "asked"
+    packages.mkdir()
+    (home / "work").mkdir()
+    python = home / "python"
+    python.write_text(f"#!/bin/sh\necho asked >> '{asked}'\nexec '{sys.executable}' -S \"$@\"\n")
+    python.chmod(0o755)
+    cluster = spec(host("a", python=str(python), workdir="~/work", env={"PYTHONPATH": str(packages)}))
+
+    def versions() -> tuple[str, int]:
+        found = looked(stack, cluster, LocalSession("a")).found["a"]
+        return found.python.tensorflow, len(asked.read_text().splitlines())
+
+    assert versions() == ("", 1)
+    assert versions() == ("", 1)
+    (packages / "tensorflow").mkdir()
+    (packages / "tensorflow" / "__init__.py").write_text("raise SystemExit('it was imported')")
+    (packages / "tensorflow-2.99.0.dist-info").mkdir()
+    (packages / "tensorflow-2.99.0.dist-info" / "METADATA").write_text("Name: tensorflow\nVersion: 2.99.0\n")
+    assert versions() == ("2.99.0", 2)
+    assert versions() == ("2.99.0", 2)
+    for note in (home / "work" / "facts").iterdir():
+        note.write_text("{}")
+    assert versions() == ("2.99.0", 3)
+
+
 def test_a_folder_in_which_nothing_can_be_written_is_told(stack: ExitStack, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cluster = spec(host("a", workdir=str(tmp_path / "file")), host("b", workdir="/proc/no/such"))
@@ -140,10 +168,10 @@ def test_a_folder_in_which_nothing_can_be_written_is_told(stack: ExitStack, tmp_
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("exit 0", "it ended without a word"),
+        ("exec sleep 0.2", "it ended without a word"),
         ("echo 'python3: not found' >&2; exit 127", "python3: not found"),
-        ("printf 'launcher-wire\\nGARBAGE'", "what is not our protocol"),
-        ("printf 'Welcome!\\nlauncher-wire\\n'; exec sleep 0.1", "`clock` was expected"),
+        ("printf 'launcher-wire\\nGARBAGE'; exec sleep 0.2", "what is not our protocol"),
+        ("printf 'Welcome!\\nlauncher-wire\\n'; exec sleep 0.2", "`clock` was expected"),
     ],
 )
 def test_one_bad_host_is_told_and_hides_no_other(stack: ExitStack, command: str, words: str) -> None:

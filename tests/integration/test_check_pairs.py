@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from launcher.check import pairs
+from launcher.check.errand import Visits
 from launcher.check.pairs import End, Tried
 from launcher.hosts.local_session import LocalSession
 from launcher.hosts.session import Session
@@ -37,7 +38,8 @@ def ends(count: int = 3) -> list[End]:
 
 
 def try_all(sessions: dict[str, Session], listening: list[End]) -> Tried:
-    return pairs.try_all(THREE, sessions, listening, {name: found(name) for name in "abc"}, timeout_s=1.0)
+    with Visits(THREE, sessions) as visits:
+        return pairs.try_all(visits, listening, {name: found(name) for name in "abc"}, timeout_s=1.0)
 
 
 def test_every_pair_is_tried_and_answers(sessions: dict[str, Session]) -> None:
@@ -71,7 +73,7 @@ def test_an_address_at_which_nobody_listens_is_a_blocked_pair_and_others_are_not
     where = [*ends(2), End("c", "127.0.0.1", ports.free(31500, 31599, 1)[0])]
     sessions["c"].close()
     silent: dict[str, Session] = {**sessions, "c": Instead("c", "exec sleep 0.1")}
-    tried = pairs.try_all(THREE, silent, where, {}, timeout_s=1.0)
+    tried = try_all(silent, where)
     assert list(tried.failed or {}) == ["c"]
     assert {(p.source, p.target) for p in tried.pairs if not p.why and not p.extra} == {("a", "b"), ("b", "a")}
 

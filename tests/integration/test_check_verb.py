@@ -93,7 +93,7 @@ def test_what_is_not_fit_has_exit_code_3_and_the_fix_below_the_table(folder: Pat
     bare = folder / "bare"
     bare.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S \"$@\"\n")
     bare.chmod(0o755)
-    done = check(folder, "--set", f"hosts.0.python={bare}")
+    done = check(folder, "--set", f"hosts[0].python={bare}")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "FAIL missing" in done.stdout
     assert "FAIL tensorflow: here: TensorFlow and Keras are not installed" in done.stdout
@@ -110,7 +110,7 @@ def test_a_proxy_in_the_environment_is_no_reason_not_to_train(folder: Path) -> N
 def test_without_a_free_port_the_host_is_not_fit(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        done = check(folder, "--set", f"hosts.0.ports={port}-{port}", "--set", "hosts.0.workers=1")
+        done = check(folder, "--set", f"hosts[0].ports={port}-{port}", "--set", "hosts[0].workers=1")
     assert done.returncode == 3
     assert f"nothing is free in {port}-{port}" in done.stdout
 

@@ -67,7 +67,7 @@ def test_a_narrow_screen_gets_the_columns_in_parts(monkeypatch: pytest.MonkeyPat
             return True
 
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("LINES", "50")
     monkeypatch.setenv("TERM", "dumb")
     out = Narrow()
     print_check(fit(), out)

@@ -1,45 +1,23 @@
-"""`facts`: what a plan and a check need to know of this host.
+"""What a plan and a check need to know of this host.
 
-The coordinator sends, in any order and as often as it likes:
-  clock {}                answered at once by clock {t}: the time of day here
-  look {order}            answered by facts {facts, failures}
 An order says `workdir`, `python` (empty: python3), `environment` (what `activate:` gave), `address` (empty: not said),
-`ports` [low, high], `count`, `offset` (or null) and `gpus` (whether they are wanted).
-All probes run at once, each with a deadline. One that fails, or does not end, is in `failures` with the reason.
+`ports` [low, high], `count`, `offset` (or null), `gpus` (whether they are wanted) and `cache` (whether what does not
+change may be kept in the workdir). All probes run at once, each with a deadline. One that fails, or does not end, is in
+`failures` with the reason.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Mapping
 
 from ..contract.machine import gpus, ports
 from .look import host, people, places, python
-from .talk import Talk
 from .together import Probe, collect
 
-CLOCK = "clock"
-LOOK = "look"
 # A worker's Python may lie on a cold network disk; nvidia-smi has a deadline of its own.
 _DEADLINES = {"python": 30.0, "gpus": gpus.DEADLINE_S + 2.0}
 _MOST_PORTS = 1000
-
-
-def main(argv: List[str]) -> int:  # noqa: ARG001
-    """Answer until nobody asks any more."""
-    talk = Talk()
-    while True:
-        frame = talk.receive()
-        if frame is None:
-            return 0
-        message = frame[0]
-        if message["type"] == CLOCK:
-            talk.send({"type": CLOCK, "t": time.time()})
-        elif message["type"] == LOOK:
-            talk.send({"type": "facts", **look(message)})
-        else:
-            talk.send({"type": "refused", "what": str(message["type"])[:100]})
 
 
 def look(order: Mapping[str, Any]) -> Dict[str, Any]:
@@ -54,6 +32,8 @@ def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
     low, high = (int(port) for port in order["ports"])
     count = min(int(order["count"]), _MOST_PORTS)
     offset = order.get("offset")
+    workdir = str(order["workdir"])
+    cache = os.path.join(places.absolute(workdir), "facts") if order.get("cache") else ""
     chosen = {
         "host": host.host,
         "network": host.network,
@@ -61,8 +41,8 @@ def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
         "limits": host.limits,
         "environment": lambda: host.environment(environment),
         "ports": lambda: list(ports.free(low, high, count, offset=None if offset is None else int(offset))),
-        "workdir": lambda: places.workdir(str(order["workdir"])),
-        "python": lambda: python.python(str(order.get("python") or "python3"), environment),
+        "workdir": lambda: places.workdir(workdir),
+        "python": lambda: python.python(str(order.get("python") or "python3"), environment, cache),
         "users": people.users,
         "logout": people.logout,
     }  # type: Dict[str, Probe]

@@ -1,12 +1,4 @@
-"""`probe`: whether workers on this host and on the others would reach each other, tried for real.
-
-The coordinator sends, one after the other:
-  listen {ports, token}       answered by listening {failed: {port: why}, extra: a port of the kernel's choice}
-  try {targets: {id: [address, port, token]}, timeout_s}      answered by tried {results: {id: [why, milliseconds]}}
-`why` is empty for a target that was reached and answered as the host whose token that is. Whoever listens proves that
-it knows its own token; so an address that leads to another machine is found, and a port that somebody else holds.
-Like TensorFlow, this listens on every interface. The extra port shows whether a firewall lets only `ports` through.
-"""
+"""Whether the workers' ports of other hosts can be reached from here, tried for real."""
 
 from __future__ import annotations
 
@@ -18,8 +10,7 @@ import socket
 import time
 from typing import Any, Dict, List, Mapping, Tuple
 
-from .listener import NONCE, PROOF, listen, proof
-from .talk import Talk
+from .listener import NONCE, PROOF, proof
 from .together import collect
 
 _AT_ONCE = 300  # attempts under way: a usual limit is 1024 open files
@@ -32,27 +23,6 @@ _WORDS = {
     errno.ECONNRESET: "reset",
 }
 TIMED_OUT = _WORDS[errno.ETIMEDOUT]
-
-
-def main(argv: List[str]) -> int:  # noqa: ARG001
-    """Answer until nobody asks any more; then nothing listens any more."""
-    talk = Talk()
-    while True:
-        frame = talk.receive()
-        if frame is None:
-            return 0
-        message = frame[0]
-        if message["type"] == "listen":
-            failed, extra = listen([int(port) for port in message["ports"]], str(message["token"]).encode())
-            talk.send({"type": "listening", "failed": failed, "extra": extra})
-        elif message["type"] == "try":
-            targets = {
-                str(name): (str(address), int(port), str(token).encode())
-                for name, (address, port, token) in dict(message["targets"]).items()
-            }
-            talk.send({"type": "tried", "results": attempt(targets, float(message["timeout_s"]))})
-        else:
-            talk.send({"type": "refused", "what": str(message["type"])[:100]})
 
 
 def attempt(targets: Mapping[str, Tuple[str, int, bytes]], timeout_s: float) -> Dict[str, Tuple[str, float]]:

@@ -16,7 +16,7 @@ def main():
     del sys.path[0]  # this folder: what is called like a module of somebody's is not to be found in it
     import json
 
-    found = {"version": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix}  # type: dict[str, object]
+    found = {"version": "%d.%d.%d" % sys.version_info[:3], "folders": [p for p in sys.path if p]}  # type: dict[str, object]
     try:
         found.update(installed())
     except Exception as error:
