@@ -76,4 +76,4 @@ def of(check: str, about: Seen) -> list[Finding]:
 
 def bad(check: str, about: Seen) -> list[Finding]:
     """What one group finds wrong."""
-    return [finding for finding in of(check, about) if finding.verdict is not Verdict.OK]
+    return [finding for finding in of(check, about) if finding.verdict in (Verdict.WARN, Verdict.FAIL)]

@@ -21,6 +21,7 @@ class Verdict(str, Enum):
     """How much a finding matters."""
 
     OK = "ok"
+    NOTE = "note"  # nothing to mend, but somebody may want to know
     WARN = "warn"  # a run can start, and somebody should know this
     FAIL = "fail"  # a run would not start, would hang, or must not start
 

@@ -16,8 +16,9 @@ from launcher.view.text import neutral
 _NOT_KNOWN = "-"
 _WIDEST = 24
 _GAP = 2
-_STYLES = {Verdict.OK: "", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
-_WORDS = {Verdict.OK: "", Verdict.WARN: "warn ", Verdict.FAIL: "FAIL "}
+_WORST_FIRST = (Verdict.FAIL, Verdict.WARN, Verdict.NOTE, Verdict.OK)
+_STYLES = {Verdict.OK: "", Verdict.NOTE: "", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+_WORDS = {Verdict.OK: "", Verdict.NOTE: "note ", Verdict.WARN: "warn ", Verdict.FAIL: "FAIL "}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def print_check(examined: Examined, out: TextIO) -> None:
     for part in _parts(every, names, screen.width):
         screen.print(_table(every, [names[index] for index in part], part))
         screen.print()
-    for verdict in (Verdict.FAIL, Verdict.WARN):
+    for verdict in _WORST_FIRST[:-1]:
         for finding in examined.findings:
             if finding.verdict is verdict:
                 word = Text(f"{_WORDS[verdict]}{finding.check}: ", style=_STYLES[verdict])
@@ -102,15 +103,16 @@ def summary(examined: Examined) -> str:
 
 
 def _cell(host: str, check: str, findings: Sequence[Finding]) -> Cell:
-    order = [Verdict.FAIL, Verdict.WARN, Verdict.OK]
     mine = sorted(
-        (f for f in findings if f.check == check and host in f.hosts), key=lambda finding: order.index(finding.verdict)
+        (finding for finding in findings if finding.check == check and host in finding.hosts),
+        key=lambda finding: _WORST_FIRST.index(finding.verdict),
     )
     if not mine:
         return Cell()
     verdict = mine[0].verdict
     brief = next((finding.brief for finding in mine if finding.brief), "")
-    text = (_WORDS[verdict] + neutral(brief, _WIDEST)).strip()
+    word = "" if verdict is Verdict.NOTE else _WORDS[verdict]
+    text = (word + neutral(brief, _WIDEST)).strip()
     return Cell(text or "ok", verdict)
 
 

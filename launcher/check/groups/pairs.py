@@ -130,7 +130,7 @@ def _others(seen: Seen, hurt: set[str]) -> list[Finding]:
     what = f"only the ports of the spec get through ({told})"
     if not on_gpus or ring:
         what += ": enough, since NCCL, which chooses ports of its own, is not used"
-        return [Finding(names, "pairs", Verdict.OK, what)]
+        return [Finding(names, "pairs", Verdict.NOTE, what)]
     return [
         Finding(
             names,

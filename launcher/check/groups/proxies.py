@@ -13,6 +13,8 @@ def check(seen: Seen) -> list[Finding]:
             findings.append(Finding((host.name,), "proxies", Verdict.OK, "none is set", brief="none"))
             continue
         names = ", ".join(found.proxies)
-        what = f"{names} {'is' if len(found.proxies) == 1 else 'are'} set; the plan's no_proxy leads workers past it"
-        findings.append(Finding((host.name,), "proxies", Verdict.OK, what, brief="passed by"))
+        what = (
+            f"{host.name}: {names} {'is' if len(found.proxies) == 1 else 'are'} set; the plan's no_proxy leads past it"
+        )
+        findings.append(Finding((host.name,), "proxies", Verdict.NOTE, what, brief="passed by"))
     return findings
