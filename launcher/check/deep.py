@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher.check import errand
 from launcher.check.many import Tell, each, untold
+from launcher.check.staged import NOTHING, Staged
 from launcher.errors import LauncherError, NotFitError
 from launcher.hosts.session import Session
 from launcher.plan.facts import Facts, HostFacts
@@ -35,7 +36,13 @@ class Told:
 
 
 def all_reduce(
-    spec: ClusterSpec, sessions: Mapping[str, Session], plan: LaunchPlan, facts: Facts, *, tell: Tell = untold
+    spec: ClusterSpec,
+    sessions: Mapping[str, Session],
+    plan: LaunchPlan,
+    facts: Facts,
+    *,
+    staged: Staged = NOTHING,
+    tell: Tell = untold,
 ) -> tuple[Told, ...]:
     """Start every worker of the plan for two steps, on all hosts at once. Blocks up to `timeouts.start` and a little.
 
@@ -51,8 +58,9 @@ def all_reduce(
         told: list[Told] = []
         try:
             workdir = "" if hosts[name].local else hosts[name].workdir
-            orders = [_order(rank, facts[name]) for rank in ranks]
-            talk.send({"type": "start", "workdir": workdir, "ranks": orders})
+            orders = [_order(rank, facts[name], staged.environments.get(name, {})) for rank in ranks]
+            gone = list(staged.gone.get(name, ()))
+            talk.send({"type": "start", "workdir": workdir, "ranks": orders, "gone": gone})
             while True:
                 frame = talk.receive(timeout_s=_ALIVE_S)
                 message: Mapping[str, Any] = frame[0] if frame else {"type": "over"}
@@ -90,10 +98,10 @@ def _late(spec: ClusterSpec) -> str:
     return f"no end within {spec.timeouts.start:g} s: it waits for a peer, or for a device"
 
 
-def _order(rank: RankPlan, facts: HostFacts) -> dict[str, Any]:
+def _order(rank: RankPlan, facts: HostFacts, activated: Mapping[str, str]) -> dict[str, Any]:
     """The environment of the plan, without what names folders that only a run has."""
     env = {name: value for name, value in rank.env.items() if name not in (names.PROGRESS_FILE, "TMPDIR", "PYTHONPATH")}
-    return {"rank": rank.rank, "argv": [facts.python, facts.code, "allreduce"], "env": env}
+    return {"rank": rank.rank, "argv": [facts.python, facts.code, "allreduce"], "env": {**activated, **env}}
 
 
 def _told(host: str, message: Mapping[str, Any], after: bool) -> Told:

@@ -11,7 +11,7 @@ from launcher.check.deep import all_reduce
 from launcher.check.errand import Visits
 from launcher.check.finding import Finding, Seen, fatal
 from launcher.check.many import Tell, untold
-from launcher.check.remote import Staged
+from launcher.check.staged import NOTHING, Staged
 from launcher.errors import LauncherError, NotFitError
 from launcher.hosts.session import Session
 from launcher.plan.build import plan
@@ -41,7 +41,7 @@ def examine(
     sessions: Mapping[str, Session],
     *,
     unreached: Mapping[str, LauncherError] = _NONE,
-    staged: Staged = Staged(),  # noqa: B008 - immutable
+    staged: Staged = NOTHING,
     planner: Callable[[Facts], LaunchPlan] | None = None,
     after_setup: bool = True,
     deep: bool = False,
@@ -50,7 +50,8 @@ def examine(
     """Check every host of `sessions`, and report those `unreached`. Blocks some seconds at most; nothing is left there.
 
     `run` is where the run is, or would be; `planner` makes the plan whose ports are tried, by default that of its first
-    generation: what it made is in `seen.plan`, from `seen.facts`, and can be carried out if nothing is fatal. With `deep`, and if nothing is wrong, all workers do a trial all-reduce.
+    generation: what it made is in `seen.plan`, from `seen.facts`, and can be carried out if nothing is fatal. With
+    `deep`, and if nothing is wrong, all workers do a trial all-reduce.
     Raises SpecError for what no host could do.
     """
     with Visits(spec, sessions) as visits:
@@ -72,7 +73,7 @@ def examine(
     )
     findings = groups.findings(seen)
     if deep and planned is not None and planned.known and not fatal(findings):
-        seen = replace(seen, deep=all_reduce(spec, sessions, planned, facts, tell=tell))
+        seen = replace(seen, deep=all_reduce(spec, sessions, planned, facts, staged=staged, tell=tell))
         findings = groups.findings(seen)
     return Examined(seen, tuple(findings))
 

@@ -7,25 +7,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from launcher.check import addresses, parse
 from launcher.check.errand import Visits, answer
 from launcher.check.found import Found
 from launcher.check.local import MARGIN
 from launcher.check.many import Tell, each, untold
+from launcher.check.staged import NOTHING, Staged
 from launcher.errors import LauncherError, NotFitError
 from launcher.hosts.session import Session
 from launcher.hosts.talk import Talk
 from launcher.plan.facts import Facts, HostFacts
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec, HostSpec
+from worker.contract.layout import HostFolder
 
 _CLOCKS = 5  # round trips; the fastest one tells most
 # Our package may have to be brought there first; and a host's own deadlines end before the second.
 _BEGIN_S, _LOOK_S = 120.0, 45.0
-_NONE: Mapping[str, str] = MappingProxyType({})
-_NO_ENVIRONMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -36,21 +35,12 @@ class Looked:
     failed: Mapping[str, LauncherError]
 
 
-@dataclass(frozen=True)
-class Staged:
-    """Where things are on the hosts, by host name; what is left out is where staging would bring it."""
-
-    codes: Mapping[str, str] = _NONE
-    sources: Mapping[str, str] = _NONE
-    environments: Mapping[str, Mapping[str, str]] = _NO_ENVIRONMENTS  # what `activate:` gave
-
-
 def gather(
     spec: ClusterSpec,
     run: RunFolder,
     sessions: Mapping[str, Session],
     *,
-    staged: Staged = Staged(),
+    staged: Staged = NOTHING,
     port_offset: int | None = None,
     tell: Tell = untold,
 ) -> Facts:
@@ -89,7 +79,7 @@ def look(
     visits: Visits,
     *,
     runs: Path,
-    staged: Staged = Staged(),
+    staged: Staged = NOTHING,
     port_offset: int | None = None,
     tell: Tell = untold,
 ) -> Looked:
@@ -105,6 +95,7 @@ def look(
             "workdir": str(runs.absolute()) if host.local else host.workdir,
             "python": host.python or (sys.executable if host.local else ""),
             "environment": {**staged.environments.get(name, {}), **host.env},
+            "gone": list(staged.gone.get(name, ())),
             "address": host.address or "",
             "ports": list(host.ports),
             "count": count,
@@ -123,7 +114,7 @@ def facts_of(
     run: RunFolder,
     found: Mapping[str, Found],
     *,
-    staged: Staged = Staged(),
+    staged: Staged = NOTHING,
 ) -> Facts:
     """What was found as the plan's facts. Of a Python that is not there the spec's word stands."""
     chosen = addresses.choose(spec.hosts, found)
@@ -141,7 +132,7 @@ def _facts(
     if host.local:
         source = spec.sync.source if spec.runs_own_code else run.host(host.name).sources("none")
     else:
-        source = f"{found.disk.path}/sources/none"
+        source = HostFolder(folder).sources("none")
     return HostFacts(
         host=host.name,
         machine=found.machine,

@@ -1,9 +1,9 @@
 """`deep`: start this host's workers of a trial all-reduce, and tell how each of them ended.
 
-The coordinator sends start {workdir, ranks: [{rank, argv, env}]}. Then alive {} comes once a second, ended {rank, exit,
-said, last} for each rank that has ended (`said` is its result, null without one; `last` the end of what it printed), and
-over {} at the end. When one rank fails the others here are killed: they would wait for it without limit. The end of the
-input kills all. Nothing is left: what they print and their temporary files lie in a folder that is removed.
+The coordinator sends start {workdir, ranks: [{rank, argv, env}], gone}. Then come alive {} once a second, ended {rank,
+exit, said, last} for each rank that has ended (`said` is its result, null without one; `last` the end of what it
+printed), and over {} at the end. When one rank fails the others here are killed: they would wait for it without limit.
+The end of the input kills all. Nothing is left: what they print and their temporary files lie in a folder of their own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(argv: List[str]) -> int:  # noqa: ARG001
     ranks = []  # type: List[Rank]
     try:
         for one in order["ranks"]:
-            ranks.append(Rank(one, folder))
+            ranks.append(Rank(one, folder, [str(name) for name in order.get("gone") or ()]))
         _mind(talk, ranks)
     finally:
         for rank in ranks:
@@ -75,11 +75,12 @@ def _mind(talk: Talk, ranks: List["Rank"]) -> None:
 class Rank:
     """A worker's process, in a session of its own, and what it prints."""
 
-    def __init__(self, order: Mapping[str, Any], folder: str) -> None:
+    def __init__(self, order: Mapping[str, Any], folder: str, gone: List[str]) -> None:
         self.number = int(order["rank"])
         self._log = os.path.join(folder, f"rank{self.number}.log")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LAUNCHER_")}
-        inherited.pop(names.TF_CONFIG, None)
+        for name in (names.TF_CONFIG, *gone):
+            inherited.pop(name, None)
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in order["argv"]],

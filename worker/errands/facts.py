@@ -1,9 +1,9 @@
 """What a plan and a check need to know of this host.
 
-An order says `workdir`, `python` (empty: python3), `environment` (what `activate:` gave), `address` (empty: not said),
-`ports` [low, high], `count`, `offset` (or null), `gpus` (whether they are wanted) and `cache` (whether what does not
-change may be kept in the workdir). All probes run at once, each with a deadline. One that fails, or does not end, is in
-`failures` with the reason.
+An order says `workdir`, `python` (empty: python3), `environment` and `gone` (what `activate:` sets and takes away),
+`address` (empty: not said), `ports` [low, high], `count`, `offset` (or null), `gpus` (whether they are wanted) and
+`cache` (whether what does not change may be kept in the workdir). All probes run at once, each with a deadline. One that
+fails, or does not end, is in `failures` with the reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def look(order: Mapping[str, Any]) -> Dict[str, Any]:
 
 def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
     """Everything that is looked at, by name."""
-    environment = {**os.environ, **{str(k): str(v) for k, v in dict(order.get("environment") or {}).items()}}
+    gone = {str(name) for name in order.get("gone") or ()}
+    environment = {name: value for name, value in os.environ.items() if name not in gone}
+    environment.update((str(k), str(v)) for k, v in dict(order.get("environment") or {}).items())
     low, high = (int(port) for port in order["ports"])
     count = min(int(order["count"]), _MOST_PORTS)
     offset = order.get("offset")

@@ -14,6 +14,7 @@ from typing import Any
 from ..contract import names
 
 MARK = "launcher-deep "
+_NO_PROXY = "no_grpc_proxy"  # see the trainer's main
 _VALUES = 1 << 18  # a megabyte: more than what goes along with the handshakes
 
 
@@ -70,9 +71,8 @@ def _steps(tf: Any, strategy: Any) -> tuple[list[float], list[float]]:
 def _prepare(cluster: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     hosts = [address.rpartition(":")[0].strip("[]") for address in cluster]
-    excluded = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy") or ""
-    # See main of the trainer: gRPC would go to a proxy for these.
-    os.environ["no_grpc_proxy"] = ",".join(dict.fromkeys([*filter(None, excluded.split(",")), *hosts]))
+    excluded = os.environ.get(_NO_PROXY) or os.environ.get("no_proxy") or ""
+    os.environ[_NO_PROXY] = ",".join(dict.fromkeys([*filter(None, excluded.split(",")), *hosts]))
 
 
 def _communication(tf: Any) -> Any:

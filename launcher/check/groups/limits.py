@@ -18,13 +18,13 @@ def check(seen: Seen) -> list[Finding]:
     findings = []
     for host, found in seen.hosts:
         bad = [*_files(host, found, world), *_processes(host, found), *_memory(seen, host, found)]
-        files = found.open_files[0]
+        files = "no limit" if found.open_files[0] is None else str(found.open_files[0])
         findings += bad or [
             Finding(
                 (host.name,),
                 "limits",
                 Verdict.OK,
-                f"{'no limit' if files is None else files} for open files, {size(found.memory_free_bytes)} of memory free",
+                f"{files} for open files, {size(found.memory_free_bytes)} of memory free",
                 brief="ok",
             )
         ]
