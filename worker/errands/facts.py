@@ -2,8 +2,8 @@
 
 An order says `workdir`, `python` (empty: python3), `environment` and `gone` (what `activate:` sets and takes away),
 `address` (empty: not said), `ports` [low, high], `count`, `offset` (or null), `gpus` (whether they are wanted) and
-`cache` (whether what does not change may be kept in the workdir). All probes run at once, each with a deadline. One that
-fails, or does not end, is in `failures` with the reason.
+`cache` (whether what does not change may be kept in the workdir). All probes run at once, each with a deadline. One
+that fails, or does not end, is in `failures` with the reason.
 """
 
 from __future__ import annotations
