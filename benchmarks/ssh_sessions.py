@@ -14,11 +14,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.sshd import SshHosts, sshd_hosts
-
 from launcher.hosts.reach import Reacher, reach
 from launcher.hosts.session import Session
 from launcher.spec.model import HostSpec, Ssh
+from tests.lab.sshd import SshHosts, sshd_hosts
 
 IDLE_S = 5.0
 
