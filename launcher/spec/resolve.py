@@ -14,6 +14,7 @@ from launcher.spec.model import (
     ClusterSpec,
     CoordinatorSpec,
     DatasetSpec,
+    DataSpec,
     HostSpec,
     Named,
     ProgramSpec,
@@ -67,6 +68,7 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         train=train,
         program=program,
         secrets=_secrets(given.get("secrets", []), hosts, report),
+        data=_data(given.get("data", {}), report, places),
         checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint()),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
     )
@@ -159,7 +161,20 @@ def _secrets(names: Sequence[str], hosts: Sequence[HostSpec], report: Report) ->
 
 def _checkpoint(checkpoint: schema.Checkpoint) -> CheckpointSpec:
     every = checkpoint.every
-    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep)
+    home = checkpoint.home if "home" in checkpoint.given else "newest"
+    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep, home)
+
+
+def _data(given: Mapping[str, str], report: Report, places: Places) -> Mapping[str, DataSpec]:
+    """`host:/path` is on the hosts already; anything else is a path of this machine."""
+    found = {}
+    for name, path in given.items():
+        on_host = path.startswith("host:")
+        there = path.removeprefix("host:")
+        if not there or (on_host and not there.startswith(("/", "~"))):
+            report.add(("data", name), "no whole path", expected="a path of this machine, or host:/PATH", found=path)
+        found[name] = DataSpec(there if on_host else places.absolute(there), on_host)
+    return found
 
 
 def _runs(coordinator: schema.Coordinator | None, places: Places) -> str:

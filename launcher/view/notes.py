@@ -21,6 +21,7 @@ def notes(before: RunView | None, after: RunView) -> Iterator[str]:
     yield from _epochs(before, after)
     yield from _ranks(before, after)
     yield from _links(before, after)
+    yield from after.remarks[len(before.remarks) if before else 0 :]
     if before is None or (before.state, before.reason) != (after.state, after.reason):
         yield state_line(after)
 
