@@ -270,8 +270,12 @@ def tidy(folder, temporary):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             stale = name.endswith(".tmp") and os.lstat(path).st_mtime < time.time() - STALE_S
-            if stale or name.startswith(temporary):
+            if not stale and not name.startswith(temporary):
+                continue
+            if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
     except OSError:
         pass
 
