@@ -266,9 +266,9 @@ def tidy(folder, temporary):
     import shutil
     import time
 
-    try:
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        try:
             stale = name.endswith(".tmp") and os.lstat(path).st_mtime < time.time() - STALE_S
             if not stale and not name.startswith(temporary):
                 continue
@@ -276,8 +276,8 @@ def tidy(folder, temporary):
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 os.unlink(path)
-    except OSError:
-        pass
+        except OSError:  # another client was faster
+            continue
 
 
 if __name__ == "__main__":
