@@ -79,7 +79,7 @@ def test_a_large_file_comes_whole_through_new_keys_and_goes_back(
         assert done.problems == []
         assert tree(here.home) == tree(here.folder)
         checkpoint = Path(here.home) / "checkpoints/g1-s1"
-        path = bring_checkpoint(session, checkpoint, "~/elsewhere/run/h1", workdir=here.workdir)
+        path = bring_checkpoint(session, checkpoint, "~/elsewhere/run/h1", workdir="~/work")
         assert path == str(hosts[0].home / "elsewhere/run/h1/checkpoints/g1-s1")
         assert tree(path) == tree(checkpoint)
         hosts[0].kill()
