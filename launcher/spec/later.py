@@ -20,7 +20,6 @@ LATER: dict[str, str | None] = {
     "program.resume": None,
     "program.one_seed": None,
     "checkpoint.home": None,
-    "checkpoint.copies": None,
     "restart": None,
     "timeouts.host": None,
     "coordinator.on_end": None,

@@ -67,7 +67,7 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         train=train,
         program=program,
         secrets=_secrets(given.get("secrets", []), hosts, report),
-        checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint()),
+        checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint(), hosts, report),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
     )
 
@@ -157,9 +157,15 @@ def _secrets(names: Sequence[str], hosts: Sequence[HostSpec], report: Report) ->
     return tuple(names)
 
 
-def _checkpoint(checkpoint: schema.Checkpoint) -> CheckpointSpec:
-    every = checkpoint.every
-    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep)
+def _checkpoint(checkpoint: schema.Checkpoint, hosts: Sequence[HostSpec], report: Report) -> CheckpointSpec:
+    every, copies = checkpoint.every, checkpoint.given.get("copies")
+    if copies is not None and copies > len(hosts):
+        report.add(
+            ("checkpoint", "copies"),
+            f"{copies} copies for {len(hosts)} host{'s' if len(hosts) > 1 else ''}",
+            expected="at most one copy on each host",
+        )
+    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep, copies)
 
 
 def _runs(coordinator: schema.Coordinator | None, places: Places) -> str:

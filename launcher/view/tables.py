@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from launcher.runs.model import Cause, EpochView, RunView
 from launcher.runs.told import how_ended
+from launcher.view.advice import ENDED_EARLY, next_step
 from launcher.view.figures import NONE, moment, real, seconds, whole
 from launcher.view.text import neutral
 from worker.contract.states import RANK_ENDED, RankState
@@ -54,8 +55,12 @@ def print_status(view: RunView, out: TextIO) -> None:
     say(f"  generation   {view.generation or NONE}")
     if view.cause:
         say(f"  cause        {_cause(view.cause)}")
-    if view.checkpoints:
-        say(f"  checkpoint   {neutral(view.checkpoints[-1].path)}")
+    for divergence in view.divergences:
+        say(f"  diverged     {neutral(divergence.message, 500)}")
+    if view.newest_checkpoint:
+        say(f"  checkpoint   {neutral(view.newest_checkpoint.path)}")
+    if view.state in ENDED_EARLY:
+        say(f"  next         {neutral(next_step(view), 1000)}")
     if view.ranks:
         screen.print()
         screen.print(_ranks(view))

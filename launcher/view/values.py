@@ -51,6 +51,7 @@ def status(view: RunView) -> Json:
             for rank in view.ranks
         ],
         "checkpoints": [asdict(checkpoint) for checkpoint in view.checkpoints],
+        "divergences": [asdict(divergence) for divergence in view.divergences],
         "cause": asdict(view.cause) if view.cause else None,
     }
 
@@ -78,6 +79,7 @@ def report(view: RunView) -> Json:
         "time_to_first_step_s": view.time_to_first_step_s,
         "phases": [{"rank": rank.rank, **dict(rank.phases)} for rank in view.ranks],
         "model": view.model,
+        "divergences": [asdict(divergence) for divergence in view.divergences],
         "cause": asdict(view.cause) if view.cause else None,
     }
 
