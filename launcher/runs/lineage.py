@@ -100,16 +100,24 @@ def _epoch(record: Record, generation: int) -> EpochView | None:
     epoch = integer(record, "epoch")
     if epoch is None:
         return None
+    metrics = numbers(record, "metrics")
+
+    def accuracy(name: str) -> float | None:
+        """The trainer's, or the model's own by that name, where the trainer knows of no classes."""
+        told = number(record, name)
+        return metrics.get(name) if told is None else told
+
     return EpochView(
         epoch=epoch,
         generation=generation,
         step=integer(record, "step"),
         loss=number(record, "loss"),
-        accuracy=number(record, "accuracy"),
+        accuracy=accuracy("accuracy"),
         val_loss=number(record, "val_loss"),
-        val_accuracy=number(record, "val_accuracy"),
+        val_accuracy=accuracy("val_accuracy"),
         seconds=number(record, "seconds"),
         images_per_second=number(record, "images_per_second"),
+        metrics=metrics,
     )
 
 

@@ -41,6 +41,7 @@ class EpochView:
     val_accuracy: float | None = None
     seconds: float | None = None
     images_per_second: float | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # the model's own, those of validation as `val_…`
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,10 @@ def print_report(view: RunView, files: list[Path], out: TextIO) -> None:
 
 def _csv(view: RunView) -> bytes:
     text = io.StringIO()
-    rows = csv.DictWriter(text, values.EPOCH_KEYS, lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(values.epoch(epoch) for epoch in view.epochs)
+    rows = values.rows(view.epochs)
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
     return text.getvalue().encode()
 
 

@@ -15,7 +15,9 @@ Record = Dict[str, Any]
 # The progress file of a rank, written by the trainer.
 PHASE = "phase"  # name (import, data, strategy, build, restore, trace, first_step; rescue), seconds
 STEP = "step"  # epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second
-EPOCH = "epoch"  # epoch, step (done at its end), loss, accuracy, val_loss, val_accuracy, seconds, images_per_second
+EPOCH = (
+    "epoch"  # epoch, step (at its end), [val_]loss, [val_]accuracy, seconds, images_per_second, metrics {name: number}
+)
 SAVED = "saved"  # folder (name under the rank's checkpoint folder), step, epoch, why: every|asked|rescue|end
 RESULT = "result"  # test_loss, test_accuracy, model: file name under the rank's output folder
 FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; maybe step, differs
