@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from launcher.errors import LauncherError
-from launcher.hosts.base import Host, RunOnHost, Stream
+from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.runs.tail import last_lines
@@ -35,6 +35,7 @@ from launcher.supervise.events import (
     StopHow,
     Tick,
 )
+from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.orders import start_message
 from launcher.supervise.patient import PatientJournal
@@ -44,7 +45,6 @@ from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 Replan = Callable[[int, frozenset[int]], LaunchPlan]
 
 PORT_TAKEN_TEXT = "Could not start gRPC server"
-RECONNECTS = 5
 UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
 FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
@@ -68,15 +68,13 @@ class Coordinator:
     ) -> None:
         self._run = run
         self._spec = spec
-        self._hosts = hosts
         self._replan = replan
         self._secrets = secrets
         self._journal = journal
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
-        self._streams: dict[str, Stream] = {}
-        self._reopened: dict[str, int] = {}
         self._machine = Machine(plan, term, spec.timeouts.connect)
+        self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._conclusion: End | None = None
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
@@ -105,12 +103,10 @@ class Coordinator:
             key.data()
         for order in self._control.take():
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
-        for host, stream in list(self._streams.items()):
-            if stream.wants_write:
-                try:
-                    stream.flush()
-                except OSError:
-                    self._lost(host)
+        if how := self._machine.stopping:
+            longest = self._spec.timeouts.stop + UNKILLABLE_S
+            self._links.patience_s = longest + (self._spec.timeouts.checkpoint if how == "graceful" else 0.0)
+        self._links.tend()
 
     def _tell(self, event: Event) -> None:
         self._perform(self._machine.handle(event, time.monotonic()))
@@ -119,13 +115,13 @@ class Coordinator:
         for instruction in instructions:
             match instruction:
                 case Reach(host):
-                    self._open(host, start=True)
+                    self._links.open(host, start=True)
                 case Send(host, message):
-                    self._send(host, message)
+                    self._links.send(host, message)
                 case StartRanks(host):
                     plan = self._machine.plan
                     self._over.discard(host)
-                    self._send(host, start_message(plan, self._spec, host, self._machine.term, self._secrets))
+                    self._links.send(host, start_message(plan, self._spec, host, self._machine.term, self._secrets))
                 case MakePlan(generation, avoid, reason):
                     self._plan_again(generation, avoid, reason)
                 case Note(kind, fields):
@@ -142,35 +138,16 @@ class Coordinator:
         self._journal.append(records.REPLANNED, generation=generation, reason=reason)
         self._tell(PlanMade(plan))
 
-    # Streams.
+    # What comes over the links.
 
-    def _open(self, host: str, *, start: bool) -> None:
+    def _target(self, host: str) -> RunOnHost:
         plan = next(h for h in self._machine.plan.hosts if h.name == host)
         assert plan.folder is not None
         assert plan.code is not None
-        target = RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
-        try:
-            stream = self._hosts[host].open(target, start=start)
-        except LauncherError as error:
-            self._tell(HostGone(host, error.message))
-            return
-        self._streams[host] = stream
-        self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))
+        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
 
-    def _read(self, host: str) -> None:
-        stream = self._streams.get(host)
-        if stream is None:
-            return
-        try:
-            messages, is_open = stream.receive()
-        except (wire.WireError, OSError):
-            messages, is_open = [], False
-        for message in messages:
-            self._message(host, message)
-        if not is_open:
-            self._lost(host)
-
-    def _message(self, host: str, message: wire.Message) -> None:
+    def said(self, host: str, message: wire.Message) -> None:
+        """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
@@ -181,6 +158,18 @@ class Coordinator:
             if message["type"] == wire.EVENT and isinstance(event, dict):
                 self._watch(host, event)
             self._tell(AgentSaid(host, message))
+
+    def gone(self, host: str, why: str) -> None:
+        """No stream to the host can be had."""
+        self._tell(HostGone(host, why))
+
+    def link_lost(self, host: str, why: str) -> None:
+        """Training goes on there, unseen."""
+        self._journal.append(records.LINK_LOST, host=host, why=why)
+
+    def link_back(self, host: str, after_s: float) -> None:
+        """What was missed comes now."""
+        self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
     def _watch(self, host: str, event: Mapping[str, Any]) -> None:
         """What the shell itself keeps of an agent's record, and what only the rank's log can tell of it."""
@@ -196,53 +185,25 @@ class Coordinator:
                 failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
                 self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
 
-    def _send(self, host: str, message: Mapping[str, Any]) -> None:
-        stream = self._streams.get(host)
-        if stream is None:
-            return
-        try:
-            stream.send(message)
-        except OSError:
-            self._lost(host)
-
-    def _lost(self, host: str) -> None:
-        """The stream has ended: the agent may be gone, or only its relay."""
-        complaint = self._close(host)
-        if self._machine.ended:
-            return
-        tries = self._reopened[host] = self._reopened.get(host, 0) + 1
-        if tries > RECONNECTS:
-            self._tell(HostGone(host, complaint or "its stream broke again and again"))
-        else:
-            self._open(host, start=False)
-
-    def _close(self, host: str) -> str:
-        stream = self._streams.pop(host, None)
-        if stream is None:
-            return ""
-        self._selector.unregister(stream)
-        complaint = stream.complaint()
-        stream.close()
-        return complaint
-
     # The end.
 
     def _part(self, end: End) -> None:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
-        term = self._machine.term
-        busy = [host for host in self._streams if host not in self._over]
+        links, term = self._links, self._machine.term
+        links.closing = True
+        busy = [host for host in links.open_hosts if host not in self._over]
         for host in busy:
-            self._send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
+            links.send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
         deadline = time.monotonic() + self._spec.timeouts.stop + UNKILLABLE_S
-        while any(host in self._streams for host in busy if host not in self._over) and time.monotonic() < deadline:
+        while set(busy) & set(links.open_hosts) - self._over and time.monotonic() < deadline:
             self._turn(0.1)
-        for host in list(self._streams):
-            self._send(host, {"type": wire.LEAVE, "term": term})
+        for host in links.open_hosts:
+            links.send(host, {"type": wire.LEAVE, "term": term})
         deadline = time.monotonic() + LEAVE_S
-        while self._streams and time.monotonic() < deadline:
+        while links.open_hosts and time.monotonic() < deadline:
             self._turn(0.1)
-        for host in list(self._streams):
-            self._close(host)
+        for host in links.open_hosts:
+            links.close(host)
         if end.cause is not None:
             self._journal.append(records.CAUSE, **self._with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])

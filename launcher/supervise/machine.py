@@ -62,6 +62,11 @@ class Machine:
         return self._ended
 
     @property
+    def stopping(self) -> StopHow | None:
+        """How the run was asked to stop; a failure stops it at once. None while it is to go on."""
+        return self._stop or ("now" if self._reacted else None)
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(host.name for host in self.plan.hosts)
 
@@ -118,7 +123,7 @@ class Machine:
         kind = message.get("type")
         if kind == wire.COMMANDED:
             self._commanded.add(host)
-            return self._start_if_ready()
+            return [*self._start_if_ready(), *self._said_meanwhile(host)]
         if kind == wire.BEAT:
             return [Send(host, {"type": wire.RENEW, "term": self.term, "nonce": message.get("nonce")})]
         if kind == wire.REFUSED:
@@ -146,6 +151,13 @@ class Machine:
             *self._to_state(RunState.STARTING),
             *(StartRanks(host) for host in self.hosts),
         ]
+
+    def _said_meanwhile(self, host: str) -> list[Instruction]:
+        """What was sent to all hosts while this one's link was lost."""
+        how = self._stop or ("now" if self._diverged else "failed" if self._reacted else "")
+        if not (self._started and how) or host in self._over:
+            return []
+        return [Send(host, {"type": wire.STOP, "how": how, "reason": "asked before, while the link was lost"})]
 
     def _refused(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
         why = str(message.get("why", "no reason given"))

@@ -1,0 +1,101 @@
+"""Everything that can go wrong before a worker starts: reach the hosts, stage what travels, gather facts, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.check import local as local_facts
+from launcher.errors import RunError, UsageError
+from launcher.hosts.base import Host
+from launcher.hosts.local import LocalHost
+from launcher.plan.build import plan as make_plan
+from launcher.plan.model import LaunchPlan
+from launcher.runs.folder import RunFolder
+from launcher.spec.model import ClusterSpec
+from launcher.stage import code as stage_code
+from launcher.stage import source as stage_source
+from launcher.supervise.foreground import Ask, Say
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: a run's first generation, or another one that goes on from a checkpoint."""
+
+    run: RunFolder
+    spec: ClusterSpec
+    secrets: Mapping[str, str]
+    generation: int = 1
+    resumes: str = ""  # a checkpoint's name
+    resume_dir: str = ""  # its folder on this machine
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to begin: everything that can go wrong before a worker starts has been tried."""
+
+    order: Order
+    hosts: Mapping[str, Host]
+    plan: LaunchPlan
+    plan_again: Callable[[int, frozenset[int]], LaunchPlan]  # generation, ports to avoid; gathers the facts again
+
+
+def prepare(order: Order, say: Say, ask: Ask) -> Prepared:  # noqa: ARG001 - local hosts need neither
+    """Reach, stage, gather the facts, and plan. Raises NotFitError, SpecError or UsageError."""
+    spec, run = order.spec, order.run
+    try:
+        staged = {host.name: _stage(spec, run, host.name) for host in spec.hosts}
+    except OSError as error:
+        raise RunError(f"staging into {run.path} failed: {error.strerror or error}", hint="`df -h` tells") from error
+    codes = {name: code for name, (code, _) in staged.items()}
+    sources = {name: source for name, (_, source) in staged.items()}
+    resume_dirs = {host.name: order.resume_dir for host in spec.hosts} if order.resume_dir else {}
+
+    def plan(generation: int, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
+        return make_plan(
+            spec,
+            local_facts.gather(spec, run.path, codes=codes, sources=sources),
+            run=run.name,
+            generation=generation,
+            avoid_ports=avoid,
+            resumes=order.resumes,
+            resume_dirs=resume_dirs,
+        )
+
+    hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in spec.hosts}
+    return Prepared(order, hosts, plan(order.generation), plan)
+
+
+def refuse_remote(spec: ClusterSpec) -> None:
+    """Hosts over SSH can be planned, not started yet."""
+    remote = [host.name for host in spec.hosts if not host.local]
+    if remote:
+        raise UsageError(
+            f"hosts over SSH are not available yet: {', '.join(remote)}",
+            hint="use `local: true` hosts; `launcher plan` shows what such a cluster would do",
+        )
+
+
+def find_secrets(spec: ClusterSpec, environ: Mapping[str, str]) -> dict[str, str]:
+    """The values of the spec's secrets. Raises UsageError naming those that are not set."""
+    missing = [name for name in spec.secrets if name not in environ]
+    if missing:
+        raise UsageError(
+            f"the spec names secrets that are not set here: {', '.join(missing)}",
+            hint=f"export {missing[0]}=… in this shell, then run the command again",
+        )
+    return {name: environ[name] for name in spec.secrets}
+
+
+def _stage(spec: ClusterSpec, run: RunFolder, host: str) -> tuple[str, str]:
+    folder = run.host(host)
+    run.hosts.mkdir(mode=0o700, exist_ok=True)
+    Path(folder.root).mkdir(mode=0o700, exist_ok=True)
+    code = stage_code.stage(folder)
+    if spec.runs_own_code:
+        return code, stage_source.stage(spec.sync, folder)
+    empty = Path(folder.sources("none"))
+    empty.parent.mkdir(mode=0o700, exist_ok=True)
+    empty.mkdir(mode=0o700, exist_ok=True)
+    return code, str(empty)
