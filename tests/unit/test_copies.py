@@ -25,7 +25,7 @@ from tests.fake_run import FakeRun, nobody, only_agents
 from tests.plan_values import facts, spec
 from worker.contract import names, records
 from worker.contract.states import RunState
-from worker.train.checkpoint import Checkpoint, write
+from worker.train.checkpoint import Arrays, Checkpoint, write
 
 
 def host(name: str, workers: int = 1) -> HostSpec:
@@ -136,7 +136,7 @@ def test_without_a_coordinator_the_journals_of_the_agents_tell_it(run: FakeRun) 
 def save(run: FakeRun, place: str, step: int, generation: int = 1, value: float = 1.0) -> Path:
     folder = Path(run.folder.host(place).checkpoints)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"step": np.array(step, np.int64), "w": np.full(3, value, np.float32)}
+    arrays: Arrays = {"step": np.array(step, np.int64), "w": np.full(3, value, np.float32)}
     return folder / write(str(folder), Checkpoint(generation, step, 1, "every", arrays, {}))
 
 
