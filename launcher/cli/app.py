@@ -24,6 +24,7 @@ app = typer.Typer(
 def register() -> None:
     """Add every verb, in the order in which help shows them. What is heavy they import inside their functions."""
     from launcher.cli.attach import attach
+    from launcher.cli.check import check
     from launcher.cli.down import down
     from launcher.cli.init import init
     from launcher.cli.list_ import list_runs
@@ -39,6 +40,7 @@ def register() -> None:
     verbs: dict[str, Callable[..., object]] = {
         "init": init,
         "schema": schema,
+        "check": check,
         "plan": plan,
         "up": up,
         "resume": resume,

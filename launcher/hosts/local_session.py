@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.errors import NotFitError
@@ -74,10 +75,14 @@ class LocalChannel(Channel):
 
 
 class LocalSession(Session):
-    """Never breaks."""
+    """Never breaks. A command is given to `shell`, as sshd gives it to a login shell."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, *, shell: Sequence[str] = ("/bin/sh", "-c"), environ: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
+        self._shell = tuple(shell)
+        self._environ = environ  # None: this process's own
         self._channels: list[LocalChannel] = []
 
     def run(self, command: str) -> Channel:
@@ -85,11 +90,12 @@ class LocalSession(Session):
         Path(path).unlink()
         try:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
+                [*self._shell, command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd="/",
+                env=self._environ,
                 bufsize=0,
             )
         except OSError as error:

@@ -127,6 +127,7 @@ class RunView:
     exit_code: int | None = None
     cause: Cause | None = None
     agents: Mapping[str, int | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # what the coordinator had to say beside all this
     unreachable: Mapping[str, str] = field(default_factory=dict)  # host → why: what is told of it may be old
 
     @property

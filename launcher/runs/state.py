@@ -67,6 +67,7 @@ def fold(
         exit_code=_exit_code(told, said) if ended else None,
         cause=said.cause,
         agents=dict(alive.agents),
+        remarks=tuple(told.remarks),
         unreachable=dict(told.unreachable),
     )
 

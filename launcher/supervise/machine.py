@@ -70,6 +70,10 @@ class Machine:
     def hosts(self) -> tuple[str, ...]:
         return tuple(host.name for host in self.plan.hosts)
 
+    def has_heard_of(self, host: str) -> bool:
+        """Whether the host's agent has answered, at any time."""
+        return host in self._seen
+
     def begin(self, now: float) -> list[Instruction]:
         """The first instructions of the run."""
         self._reach_deadline = now + self._connect_s

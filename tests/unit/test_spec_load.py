@@ -111,7 +111,7 @@ coordinator: {runs: my runs}
         deterministic=False,
         communication="ring",
     )
-    assert spec.checkpoint == CheckpointSpec(2, 100, 5400.0, 9, 2)
+    assert spec.checkpoint == CheckpointSpec(2, 100, 5400.0, 9, copies=2)
     assert spec.timeouts == Timeouts(1.0, 120.0, 0.5, Timeouts.host, 5400.0, 3.0, 172800.0)
     assert spec.coordinator.runs == str(tmp_path / "my runs")
 
