@@ -136,12 +136,6 @@ class _Session:
     def _look_at_model(self, record: dict[str, Any]) -> model.Blueprint:
         """The model's blueprint; tells which promise holds for it."""
         job = self._settings.job
-        if ":" in job.model and job.loss is not None:
-            raise TrainError(
-                "environment",
-                f"train.loss is for the built-in model, and the model is {job.model}",
-                hint="compile your model with its loss, and leave out `loss`",
-            )
         blueprint = UserModel(job, self._arrays) if ":" in job.model else model.Cnn(job, self._arrays)
         record["splits"] = blueprint.splits
         if self._settings.chief and ":" in job.model:
