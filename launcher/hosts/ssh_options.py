@@ -114,6 +114,8 @@ class SshConfig:
             options.add(Setting("cluster.yaml", key, (value,)))
         self._apply(self._items, options, True)
         if options.wants_final:
+            # The name is settled by now: a `Match final` can change anything but that.
+            options.settings["hostname"] = [Setting("", "hostname", (options.host_name.replace("%", "%%"),))]
             options.final = True
             self._apply(self._items, options, True)
         return options
