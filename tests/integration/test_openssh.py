@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,8 @@ def test_an_address_in_full_needs_no_alias(hosts: SshHosts) -> None:
 
 def test_a_wrong_key_and_a_wrong_user_are_told_with_what_was_tried(hosts: SshHosts, tmp_path: Path) -> None:
     host = hosts[0]
+    # ssh adds the keys of its config to the one that is named.
+    hosts.config.write_text(re.sub(r"  IdentityFile .*\n", "", hosts.config.read_text()))
     make_key(tmp_path / "other")
     full: dict[str, Any] = {"host": host.address, "port": host.port}
     error = error_of(spec(host, **full, key=str(tmp_path / "other")), hosts.config)
@@ -185,7 +188,11 @@ def test_a_gate_that_broke_is_passed_again(tmp_path: Path) -> None:
 def test_a_jump_host_in_the_spec_and_a_host_that_it_does_not_reach(tmp_path: Path) -> None:
     with sshd_hosts(tmp_path / "lab", 1, jump=1) as hosts:
         gate, host = hosts.gates[0], hosts[0]
-        full: dict[str, Any] = {"host": host.address, "port": host.port, "jump": f"{gate.user}@{gate.address}:{gate.port}"}
+        full: dict[str, Any] = {
+            "host": host.address,
+            "port": host.port,
+            "jump": f"{gate.user}@{gate.address}:{gate.port}",
+        }
         one = open_session(spec(host, **full), connect_s=10, config=hosts.config)
         assert output_of(one, "echo in") == b"in\n"
         one.close()
