@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from collections.abc import Mapping, Sequence
 
 from launcher.errors import NotFitError
 from launcher.hosts.pipe_channel import PipeChannel, Pipes
@@ -32,10 +33,14 @@ class LocalChannel(PipeChannel):
 
 
 class LocalSession(Session):
-    """Never breaks."""
+    """Never breaks. A command is given to `shell`, as sshd gives it to a login shell."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, *, shell: Sequence[str] = ("/bin/sh", "-c"), environ: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
+        self._shell = tuple(shell)
+        self._environ = environ  # None: this process's own
         self._lock = threading.Lock()
         self._channels: list[LocalChannel] = []
 
@@ -46,11 +51,12 @@ class LocalSession(Session):
             raise NotFitError(f"{self.name}: no pipe to a command can be made: {error.strerror}") from error
         try:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
+                [*self._shell, command],
                 stdin=pipes.theirs_in,
                 stdout=pipes.theirs_out,
                 stderr=pipes.errors.fileno(),
                 cwd="/",
+                env=self._environ,
             )
         except OSError as error:
             pipes.close()
