@@ -45,6 +45,7 @@ class Talk:
                     self._wait(deadline, timeout_s)
                 elif data:
                     self._frames = self._decoder.feed(data)
+                    deadline = time.monotonic() + timeout_s  # a large frame may come slowly
                 elif self._decoder.awaits_magic:
                     raise self._gone(None)
                 else:
@@ -54,6 +55,15 @@ class Talk:
             except wire.WireError as error:
                 raise NotFitError(f"{self.host} answers with what is not our protocol: {error}") from error
         return self._frames.pop(0)
+
+    def fileno(self) -> int:
+        """For one who waits for more than this conversation. Frames already read may be waiting: see `pending`."""
+        return self._channel.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether `receive` will return at once."""
+        return bool(self._frames)
 
     def end_input(self) -> None:
         """Nothing more will be sent."""

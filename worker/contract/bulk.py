@@ -50,7 +50,8 @@ class Decoder:
             size = _size(self._message)
             if len(self._buffer) < size:
                 return frames
-            frames.append((self._message, bytes(self._buffer[:size])))
+            with memoryview(self._buffer) as view:  # a slice of the buffer itself would be copied twice
+                frames.append((self._message, bytes(view[:size])))
             del self._buffer[:size]
             self._message = None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Iterator, Optional
 
 
 def usable(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
@@ -35,7 +35,7 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
                     break
 
 
-def _quota(group: Path) -> float | None:
+def _quota(group: Path) -> Optional[float]:
     try:
         limit, period = (group / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)

@@ -1,4 +1,4 @@
-"""Free ports of a range on this machine."""
+"""Which ports of a range are free on this machine."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import os
 import socket
 import time
+from typing import List, Optional, Tuple
 
 
-def free(low: int, high: int, count: int, *, offset: int | None = None) -> tuple[int, ...]:
+def free(low: int, high: int, count: int, *, offset: Optional[int] = None) -> Tuple[int, ...]:
     """Up to `count` ports of low…high (inclusive) that nothing has bound on any interface, in the order of their use.
 
     The search begins at `offset` (in the range, from low), by default one that differs from call to call: so two runs
@@ -18,17 +19,17 @@ def free(low: int, high: int, count: int, *, offset: int | None = None) -> tuple
     if span <= 0:
         return ()
     start = (time.time_ns() // 1000 ^ os.getpid() * 40503) if offset is None else offset
-    found: list[int] = []
+    found: List[int] = []
     for step in range(span):
         port = low + (start + step) % span
-        if _bindable(port):
+        if bindable(port):
             found.append(port)
             if len(found) == count:
                 break
     return tuple(found)
 
 
-def _bindable(port: int) -> bool:
+def bindable(port: int) -> bool:
     """Whether a server could listen on every interface, IPv4 and IPv6, as TensorFlow's does."""
     families = [socket.AF_INET6, socket.AF_INET] if socket.has_ipv6 else [socket.AF_INET]
     for family in families:
@@ -47,3 +48,13 @@ def _bindable(port: int) -> bool:
                     continue
                 return False
     return True
+
+
+def ephemeral() -> Optional[Tuple[int, int]]:
+    """The range (inclusive) from which the kernel gives ports to outgoing connections; None if it does not tell."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+            low, high = file.read().split()
+        return int(low), int(high)
+    except (OSError, ValueError):
+        return None

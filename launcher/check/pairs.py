@@ -1,0 +1,180 @@
+"""Every worker's address and port, tried for real from every other host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from launcher.check.errand import Visits, answer
+from launcher.check.found import Found
+from launcher.check.many import Tell, each, untold
+from launcher.errors import LauncherError, NotFitError
+from launcher.plan.model import LaunchPlan
+from worker.contract.machine.interfaces import Interface
+
+TIMEOUT_S = 4.0  # a lost first packet is sent again after 1 s, and after 3 s
+_BEGIN_S = 60.0
+_MOST_WHY = 300
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a worker will listen."""
+
+    host: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One attempt. `why` it failed; empty if it did not. `better` is another address of the target that answered.
+
+    `extra`: the port is none of the plan's, but one that the kernel chose, as NCCL's are.
+    """
+
+    source: str
+    target: str
+    address: str
+    port: int
+    why: str = ""
+    milliseconds: float = 0.0
+    better: Interface | None = None
+    extra: bool = False
+
+
+@dataclass(frozen=True)
+class Tried:
+    """All pairs; the ports that could not be opened as (host, port, why); and hosts that did not take part."""
+
+    pairs: tuple[Pair, ...]
+    unopened: tuple[tuple[str, int, str], ...] = ()
+    failed: Mapping[str, LauncherError] | None = None
+
+
+def ends(plan: LaunchPlan) -> list[End]:
+    """Where the workers of a plan will listen, as far as it is known."""
+    return [
+        End(rank.host, rank.address, rank.port)
+        for rank in plan.ranks
+        if rank.address is not None and rank.port is not None
+    ]
+
+
+def try_all(
+    visits: Visits,
+    listening: Sequence[End],
+    found: Mapping[str, Found],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    tell: Tell = untold,
+) -> Tried:
+    """Listen at all these ends at once, and let every host connect to those of all others (and to its own, if it has
+    several: workers of one host speak over its address, too). Blocks a few seconds at most where packets are dropped.
+    """
+    names = [name for name in visits.hosts if name in found]
+    tokens = {name: os.urandom(16).hex() for name in names}
+
+    def open_ports(name: str) -> tuple[dict[int, str], int]:
+        talk = visits.talk(name)
+        wanted = sorted({end.port for end in listening if end.host == name})
+        talk.send({"type": "listen", "ports": wanted, "token": tokens[name]})
+        told = answer(talk, "listening", _BEGIN_S)
+        failed = {int(port): str(why)[:_MOST_WHY] for port, why in dict(told.get("failed") or {}).items()}
+        return failed, int(told.get("extra") or 0)
+
+    opened, failed = each(names, _sane(open_ports), what="opening ports on", tell=tell)
+    unopened = [(name, port, why) for name, (missing, _) in opened.items() for port, why in missing.items()]
+    ready = [e for e in listening if e.host in opened and e.port not in opened[e.host][0]]
+    extra = {name: End(name, _address(name, ready), port) for name, (_, port) in opened.items() if port}
+    asked = {name: _targets(name, ready, extra) for name in opened}
+    tried, lost = _ask(visits, asked, tokens, timeout_s, tell)
+    blocked = [pair for pair in tried if pair.why and not pair.extra]
+    again = {name: list(_detours(name, blocked, found)) for name in opened}
+    detours, _ = _ask(visits, {n: t for n, t in again.items() if t}, tokens, timeout_s, tell)
+    return Tried(tuple(_with_detours(tried, detours, found)), tuple(unopened), {**failed, **lost})
+
+
+def _ask(
+    visits: Visits,
+    asked: Mapping[str, Sequence[tuple[End, bool]]],
+    tokens: Mapping[str, str],
+    timeout_s: float,
+    tell: Tell,
+) -> tuple[list[Pair], dict[str, LauncherError]]:
+    def ask(name: str) -> list[Pair]:
+        ends = asked[name]
+        targets = {str(n): [end.address, end.port, tokens[end.host]] for n, (end, _) in enumerate(ends)}
+        talk = visits.talk(name)
+        talk.send({"type": "try", "targets": targets, "timeout_s": timeout_s})
+        # Names are looked up first, and there may be several rounds of attempts.
+        told = answer(talk, "tried", 10.0 + timeout_s * (2 + len(ends) // 100))
+        results = dict(told.get("results") or {})
+        pairs = []
+        for number, (end, extra) in enumerate(ends):
+            why, milliseconds = results[str(number)]
+            pairs.append(
+                Pair(
+                    name,
+                    end.host,
+                    end.address,
+                    end.port,
+                    str(why)[:_MOST_WHY],
+                    float(milliseconds),
+                    extra=extra,
+                )
+            )
+        return pairs
+
+    done, failed = each(list(asked), _sane(ask), what="trying all pairs from", tell=tell)
+    return [pair for pairs in done.values() for pair in pairs], failed
+
+
+def _sane(do: Any) -> Any:
+    """What a host says is not trusted: an answer of another shape is that host's error."""
+
+    def careful(name: str) -> Any:
+        try:
+            return do(name)
+        except (ValueError, TypeError, KeyError) as error:
+            raise NotFitError(f"{name} answers a probe with what makes no sense", hint="run it again") from error
+
+    return careful
+
+
+def _address(name: str, ready: Iterable[End]) -> str:
+    return next((end.address for end in ready if end.host == name), "")
+
+
+def _targets(name: str, ready: Sequence[End], extra: Mapping[str, End]) -> list[tuple[End, bool]]:
+    own = [end for end in ready if end.host == name]
+    planned = [end for end in ready if end.host != name or len(own) > 1]
+    chosen = [end for end in extra.values() if end.host != name and end.address]
+    return [(end, False) for end in planned] + [(end, True) for end in chosen]
+
+
+def _detours(name: str, blocked: Sequence[Pair], found: Mapping[str, Found]) -> Iterable[tuple[End, bool]]:
+    """The other addresses of the hosts that this one did not reach, at a port of theirs."""
+    mine = {one.address for one in found[name].interfaces} if name in found else set()
+    seen = set()
+    for pair in blocked:
+        if pair.source != name or pair.target not in found or pair.target in seen or pair.target == name:
+            continue
+        seen.add(pair.target)
+        for one in found[pair.target].interfaces:
+            if one.address not in mine and one.address != pair.address and not ip_address(one.address).is_loopback:
+                yield End(pair.target, one.address, pair.port), False
+
+
+def _with_detours(tried: Sequence[Pair], detours: Sequence[Pair], found: Mapping[str, Found]) -> Iterable[Pair]:
+    answered = {(pair.source, pair.target): pair.address for pair in reversed(detours) if not pair.why}
+    for pair in tried:
+        address = answered.get((pair.source, pair.target))
+        if not pair.why or pair.extra or address is None:
+            yield pair
+            continue
+        better = next(one for one in found[pair.target].interfaces if one.address == address)
+        yield Pair(pair.source, pair.target, pair.address, pair.port, pair.why, pair.milliseconds, better)
