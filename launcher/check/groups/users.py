@@ -22,5 +22,7 @@ def check(seen: Seen) -> list[Finding]:
             f"if you do not trust them, as root on {host.name}: iptables -I OUTPUT -o lo -p tcp --dport {low}:{high} "
             f"-m owner ! --uid-owner {found.user} -j REJECT"
         )
-        findings.append(Finding((host.name,), "users", Verdict.WARN, what, fix, brief=f"{count} others"))
+        findings.append(
+            Finding((host.name,), "users", Verdict.WARN, what, fix, brief=f"{count} other{'s' if count > 1 else ''}")
+        )
     return findings
