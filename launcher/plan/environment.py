@@ -43,6 +43,7 @@ class Life:
     addresses: tuple[str, ...]
     resumes: str
     resume_dirs: Mapping[str, str]
+    savers: frozenset[int]  # the ranks that save checkpoints
 
 
 def endpoint(address: str, port: int) -> str:
@@ -181,6 +182,7 @@ def _train(spec: ClusterSpec, seat: Seat, life: Life) -> dict[str, object]:
             "every_epochs": spec.checkpoint.every_epochs,
             "every_steps": spec.checkpoint.every_steps,
             "every_seconds": spec.checkpoint.every_seconds,
+            "saves": seat.rank in life.savers,
         },
     }
 

@@ -14,7 +14,6 @@ LATER: dict[str, str | None] = {
     "program.keras_repair": None,
     "program.resume": None,
     "program.one_seed": None,
-    "checkpoint.copies": None,
     "restart": None,
     "coordinator.on_end": None,
     "coordinator.on_event": None,

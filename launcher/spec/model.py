@@ -112,13 +112,17 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class CheckpointSpec:
-    """When the trainer saves, in whichever of the units were given, and how many checkpoints are kept."""
+    """When the trainer saves, in whichever of the units were given, how many checkpoints are kept, and where.
+
+    `copies` is on how many hosts each is written; None: on two, if there are two.
+    """
 
     every_epochs: int | None = 1
     every_steps: int | None = None
     every_seconds: float | None = None
     keep: int = 3
     home: Literal["newest", "all"] = "newest"  # which of them are brought to this machine
+    copies: int | None = None
 
 
 @dataclass(frozen=True)

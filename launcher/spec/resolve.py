@@ -69,7 +69,7 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         program=program,
         secrets=_secrets(given.get("secrets", []), hosts, report),
         data=_data(given.get("data", {}), report, places),
-        checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint()),
+        checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint(), hosts, report),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
     )
 
@@ -159,10 +159,16 @@ def _secrets(names: Sequence[str], hosts: Sequence[HostSpec], report: Report) ->
     return tuple(names)
 
 
-def _checkpoint(checkpoint: schema.Checkpoint) -> CheckpointSpec:
-    every = checkpoint.every
+def _checkpoint(checkpoint: schema.Checkpoint, hosts: Sequence[HostSpec], report: Report) -> CheckpointSpec:
+    every, copies = checkpoint.every, checkpoint.given.get("copies")
     home = checkpoint.home if "home" in checkpoint.given else "newest"
-    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep, home)
+    if copies is not None and copies > len(hosts):
+        report.add(
+            ("checkpoint", "copies"),
+            f"{copies} copies for {len(hosts)} host{'s' if len(hosts) > 1 else ''}",
+            expected="at most one copy on each host",
+        )
+    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep, home, copies)
 
 
 def _data(given: Mapping[str, str], report: Report, places: Places) -> Mapping[str, DataSpec]:
