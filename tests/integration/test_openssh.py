@@ -185,7 +185,11 @@ def test_a_gate_that_broke_is_passed_again(tmp_path: Path) -> None:
 def test_a_jump_host_in_the_spec_and_a_host_that_it_does_not_reach(tmp_path: Path) -> None:
     with sshd_hosts(tmp_path / "lab", 1, jump=1) as hosts:
         gate, host = hosts.gates[0], hosts[0]
-        full: dict[str, Any] = {"host": host.address, "port": host.port, "jump": f"{gate.user}@{gate.address}:{gate.port}"}
+        full: dict[str, Any] = {
+            "host": host.address,
+            "port": host.port,
+            "jump": f"{gate.user}@{gate.address}:{gate.port}",
+        }
         one = open_session(spec(host, **full), connect_s=10, config=hosts.config)
         assert output_of(one, "echo in") == b"in\n"
         one.close()
