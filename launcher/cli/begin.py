@@ -11,35 +11,25 @@ from worker.contract.states import ExitCode
 
 if TYPE_CHECKING:
     from launcher.runs.folder import RunFolder
-    from launcher.supervise.prepare import Order
+    from launcher.supervise.order import Order
 
 
 def begin_and_show(order: Order, *, detach: bool, plain: bool, verbose: bool) -> int:
     """Start the coordinator; then follow the run, or say how to come back."""
     from launcher.cli.follow import follow
     from launcher.supervise import launch
+    from launcher.view.waiting import Waiting
 
     sys.stdout.flush()
     sys.stderr.flush()
-    launch.begin(order, draw_report, say=lambda text: typer.echo(text, err=True), ask=_ask)
+    with Waiting(sys.stderr) as waiting:
+        launch.begin(order, draw_report, waiting)
     run = order.run
     if detach:
         typer.echo(run.name)
         typer.echo(f"see it: launcher attach {run.name}\nend it: launcher down {run.name}", err=True)
         return int(ExitCode.TRAINED)
     return follow(run, plain=plain, verbose=verbose, owns=True)
-
-
-def _ask(prompt: str) -> str | None:
-    """A secret, typed at the terminal; None where there is none, or at Ctrl-D."""
-    from getpass import getpass
-
-    if not sys.stdin.isatty():
-        return None
-    try:
-        return getpass(f"{prompt}: ")
-    except EOFError:
-        return None
 
 
 def draw_report(run: RunFolder) -> None:

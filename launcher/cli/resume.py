@@ -38,7 +38,8 @@ def resume(
     from launcher.supervise import launch
     from launcher.supervise.about import load_again, read_about, write_about
     from launcher.supervise.newest import newest_checkpoint
-    from launcher.supervise.prepare import Order, find_secrets, refuse_remote
+    from launcher.supervise.order import Order
+    from launcher.supervise.prepare import find_secrets
 
     wrong = [text for text in overrides or () if not text.startswith(MAY_CHANGE)]
     if wrong:
@@ -61,7 +62,6 @@ def resume(
         typer.echo(f"{run.name}: going on from {found.name}", err=True)
     elif spec.train is not None:
         typer.echo(f"{run.name} has no whole checkpoint: starting from the beginning", err=True)
-    refuse_remote(spec)
     secrets = find_secrets(spec, os.environ)
     write_about(spec, run, every, launch.command_started_at())
     order = Order(run, spec, secrets, view.generation + 1, found.name, found.folder)

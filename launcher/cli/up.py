@@ -35,10 +35,10 @@ def up(
     from launcher.spec import load
     from launcher.supervise import launch
     from launcher.supervise.about import write_about
-    from launcher.supervise.prepare import Order, find_secrets, refuse_remote
+    from launcher.supervise.order import Order
+    from launcher.supervise.prepare import find_secrets
 
     spec = load(spec_file, overrides or ())
-    refuse_remote(spec)
     secrets = find_secrets(spec, os.environ)
     launched_at = launch.command_started_at()
     runs = Path(spec.coordinator.runs)

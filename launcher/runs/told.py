@@ -12,6 +12,7 @@ from worker.contract.records import Record
 from worker.contract.states import RANK_ENDED, RankState, RunState, WorkerExit
 
 _MOST_HOSTS = 10_000
+_MOST_REMARKS = 1_000
 
 
 @dataclass
@@ -32,6 +33,7 @@ class RunTold:
     cause: Cause | None = None
     end: Record | None = None
     heard_at: float | None = None  # the time of the last record
+    remarks: list[str] = field(default_factory=list)
     unreachable: dict[str, str] = field(default_factory=dict)  # host → why, while its link is lost
 
     @property
@@ -114,6 +116,11 @@ def _link_back(told: RunTold, record: Record) -> None:
     told.unreachable.pop(text(record, "host"), None)
 
 
+def _remark(told: RunTold, record: Record) -> None:
+    if len(told.remarks) < _MOST_REMARKS:
+        told.remarks.append(text(record, "text"))
+
+
 def _run_ended(told: RunTold, record: Record) -> None:
     told.state = run_state(text(record, "state")) or RunState.FAILED
     told.reason = text(record, "message")
@@ -126,6 +133,7 @@ _TAKE = {
     records.RUN_STATE: _run_state,
     records.GENERATION_STARTED: _generation_started,
     records.STOP_REQUESTED: _stop_requested,
+    records.REMARK: _remark,
     records.LINK_LOST: _link_lost,
     records.LINK_BACK: _link_back,
     records.CAUSE: _cause,

@@ -103,13 +103,26 @@ class SyncSpec:
 
 
 @dataclass(frozen=True)
+class DataSpec:
+    """Named data: a path of this machine that is brought to the hosts, or one that every host has (`on_host`)."""
+
+    path: str
+    on_host: bool = False
+
+
+@dataclass(frozen=True)
 class CheckpointSpec:
-    """When the trainer saves, in whichever of the units were given, and how many checkpoints are kept."""
+    """When the trainer saves, in whichever of the units were given, how many checkpoints are kept, and where.
+
+    `copies` is on how many hosts each is written; None: on two, if there are two.
+    """
 
     every_epochs: int | None = 1
     every_steps: int | None = None
     every_seconds: float | None = None
     keep: int = 3
+    home: Literal["newest", "all"] = "newest"  # which of them are brought to this machine
+    copies: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +157,14 @@ class ClusterSpec:
     train: TrainSpec | None = None
     program: ProgramSpec | None = None
     secrets: tuple[str, ...] = ()
+    data: Mapping[str, DataSpec] = field(default_factory=dict)
     checkpoint: CheckpointSpec = CheckpointSpec()
     timeouts: Timeouts = Timeouts()
+
+    @property
+    def remote(self) -> bool:
+        """Whether some host is another machine."""
+        return any(not host.local for host in self.hosts)
 
     @property
     def runs_own_code(self) -> bool:

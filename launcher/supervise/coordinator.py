@@ -8,14 +8,18 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from launcher.errors import LauncherError
+from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
+from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_lines
 from launcher.spec.model import ClusterSpec
+from launcher.stage.remote import Activated
 from launcher.supervise.control import ControlServer
 from launcher.supervise.events import (
     AgentSaid,
@@ -35,6 +39,7 @@ from launcher.supervise.events import (
     StopHow,
     Tick,
 )
+from launcher.supervise.homecoming import Homecoming
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.orders import start_message
@@ -47,6 +52,7 @@ Replan = Callable[[int, frozenset[int]], LaunchPlan]
 PORT_TAKEN_TEXT = "Could not start gRPC server"
 UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
+CATCH_UP_S = 5.0
 FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
 
 
@@ -65,6 +71,8 @@ class Coordinator:
         listener: socket.socket,
         journal: PatientJournal,
         term: int,
+        activated: Mapping[str, Activated] | None = None,
+        gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
         self._run = run
         self._spec = spec
@@ -74,10 +82,13 @@ class Coordinator:
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
         self._machine = Machine(plan, term, spec.timeouts.connect)
+        self._activated = activated or {}
+        self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._conclusion: End | None = None
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
+        self._hurried = False  # somebody would not wait any longer
 
     @property
     def state(self) -> RunState:
@@ -87,6 +98,8 @@ class Coordinator:
         """Blocks until the run has ended, everything is gone and the end is written down."""
         with self._signals() as wake:
             self._selector.register(wake, selectors.EVENT_READ, self._on_signal)
+            if self._home:
+                self._home.begin()
             self._perform(self._machine.begin(time.monotonic()))
             while not self._machine.ended:
                 self._turn(0.5)
@@ -101,7 +114,10 @@ class Coordinator:
     def _turn(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):
             key.data()
+        if self._home:
+            self._home.tend()
         for order in self._control.take():
+            self._hurried |= order.get("how") == "now"
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
         if how := self._machine.stopping:
             longest = self._spec.timeouts.stop + UNKILLABLE_S
@@ -121,7 +137,7 @@ class Coordinator:
                 case StartRanks(host):
                     plan = self._machine.plan
                     self._over.discard(host)
-                    self._links.send(host, start_message(plan, self._spec, host, self._machine.term, self._secrets))
+                    self._links.send(host, self._start_message(plan, host))
                 case MakePlan(generation, avoid, reason):
                     self._plan_again(generation, avoid, reason)
                 case Note(kind, fields):
@@ -146,18 +162,33 @@ class Coordinator:
         assert plan.code is not None
         return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
 
+    def _start_message(self, plan: LaunchPlan, host: str) -> dict[str, Any]:
+        activated = self._activated.get(host, Activated())
+        return start_message(plan, self._spec, host, self._machine.term, self._secrets, activated)
+
     def said(self, host: str, message: wire.Message) -> None:
         """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._over.add(host)
+            self._catch_up(host)
             self._tell(HostGone(host, str(message.get("why", "no agent of this run is alive there"))))
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
                 self._watch(host, event)
             self._tell(AgentSaid(host, message))
+
+    def _catch_up(self, host: str) -> None:
+        """What an agent wrote down before it left, while nobody listened."""
+        if not self._machine.has_heard_of(host):
+            return
+        if self._home:
+            self._home.settle(CATCH_UP_S)
+        for event in read_journal(Path(self._run.host(host).journal)):
+            self._watch(host, event)
+            self._tell(AgentSaid(host, {"type": wire.EVENT, "event": event}))
 
     def gone(self, host: str, why: str) -> None:
         """No stream to the host can be had."""
@@ -174,6 +205,8 @@ class Coordinator:
     def _watch(self, host: str, event: Mapping[str, Any]) -> None:
         """What the shell itself keeps of an agent's record, and what only the rank's log can tell of it."""
         kind = event.get("type")
+        if self._home:
+            self._home.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
             self._over.add(host)
         elif kind == records.RANK_RESULT and event.get("model"):
@@ -204,6 +237,8 @@ class Coordinator:
             self._turn(0.1)
         for host in links.open_hosts:
             links.close(host)
+        if self._home:
+            self._home.complete(self._not_hurried)
         if end.cause is not None:
             self._journal.append(records.CAUSE, **self._with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])
@@ -214,6 +249,10 @@ class Coordinator:
         deadline = time.monotonic() + FULL_DISK_S
         while not self._journal.retry() and time.monotonic() < deadline:
             time.sleep(0.5)
+
+    def _not_hurried(self) -> bool:
+        self._turn(0.0)
+        return not self._hurried
 
     def _with_log(self, cause: Mapping[str, Any]) -> dict[str, Any]:
         fields = dict(cause)

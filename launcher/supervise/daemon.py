@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.supervise.foreground import Ask, Foreground, GivenUpError, Say, attend
+from launcher.supervise.foreground import Foreground, Front, GivenUpError, attend
 
 Body = Callable[[Foreground], None]
 
 
-def start(body: Body, log: Path, say: Say, ask: Ask) -> bool:
+def start(body: Body, log: Path, front: Front) -> bool:
     """Run `body(foreground)` in a daemon; returns once it has called `ready` (True), or ended without a word (False).
 
     The daemon is forked, not started anew: it carries out the very values that the caller holds, and needs no second
@@ -28,7 +28,7 @@ def start(body: Body, log: Path, say: Say, ask: Ask) -> bool:
     theirs.close()
     os.waitpid(child, 0)
     with ours:
-        return attend(ours, say, ask)
+        return attend(ours, front)
 
 
 def _become_daemon(body: Body, end: socket.socket, log: Path) -> None:

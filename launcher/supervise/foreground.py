@@ -11,15 +11,25 @@ import pickle
 import socket
 import struct
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from launcher.errors import LauncherError
 
 _LENGTH = struct.Struct(">I")
 
-Say = Callable[[str], None]
-Ask = Callable[[str], "str | None"]
+
+class Front(Protocol):
+    """Whoever sits before the terminal, as far as preparing a run is concerned. For any thread."""
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+
+    def tell(self, what: str, waiting: Sequence[str]) -> None:
+        """Show for a moment what is being done, and which hosts are waited for."""
+
+    def ask(self, prompt: str) -> str | None:
+        """A secret; None if nobody is there, or would not say."""
 
 
 class GivenUpError(Exception):
@@ -49,6 +59,12 @@ class Foreground:
         if self._given_up:
             raise GivenUpError
         self._send(("say", text))
+
+    def tell(self, what: str, waiting: Sequence[str]) -> None:
+        """Show for a moment what is being done. Raises GivenUpError if it is not wanted any more."""
+        if self._given_up:
+            raise GivenUpError
+        self._send(("tell", (what, list(waiting))))
 
     def ask(self, prompt: str) -> str | None:
         """A secret from whoever sits there; None if nobody does, or they would not say."""
@@ -98,7 +114,7 @@ class Foreground:
                 return
 
 
-def attend(end: socket.socket, say: Say, ask: Ask) -> bool:
+def attend(end: socket.socket, front: Front) -> bool:
     """The command's end: show and answer until the daemon is ready (True) or ended without a word (False).
 
     Raises the error that ended the daemon. An interruption (KeyboardInterrupt) tells the daemon to give up, and waits
@@ -112,9 +128,11 @@ def attend(end: socket.socket, say: Say, ask: Ask) -> bool:
             if kind == "fail":
                 raise value
             if kind == "say":
-                say(value)
+                front.say(value)
+            elif kind == "tell":
+                front.tell(*value)
             elif kind == "ask":
-                end.sendall(_packed(("answer", ask(value))))
+                end.sendall(_packed(("answer", front.ask(value))))
     except (KeyboardInterrupt, SystemExit):
         try:
             end.sendall(_packed(("give up", None)))

@@ -17,9 +17,10 @@ from launcher.runs.journal import Journal, read
 from launcher.supervise import control, daemon
 from launcher.supervise.about import write_whole
 from launcher.supervise.coordinator import Coordinator
-from launcher.supervise.foreground import Ask, Foreground, Say
+from launcher.supervise.foreground import Foreground, Front
+from launcher.supervise.order import Order, Prepared
 from launcher.supervise.patient import PatientJournal
-from launcher.supervise.prepare import Order, Prepared, prepare
+from launcher.supervise.prepare import prepare
 from worker.contract import records
 from worker.contract.states import EXIT_CODE_OF, RunState
 
@@ -30,10 +31,10 @@ class NotStartedError(RunError):
     """The coordinator ended without a word, or another one has the run: its folder tells more."""
 
 
-def begin(order: Order, when_over: WhenOver, say: Say, ask: Ask) -> None:
+def begin(order: Order, when_over: WhenOver, front: Front) -> None:
     """Start the coordinator in a session of its own; returns once it has the run in hand.
 
-    It prepares the run first, telling `say` what it does; `ask` is asked for passphrases. `when_over` is called in the
+    It prepares the run first, telling `front` what it does, and asking it for passphrases. `when_over` is called in the
     coordinator after the run's end is written down. Raises NotStartedError; NotFitError, SpecError or UsageError of the
     preparation, and nothing has been started then.
     """
@@ -45,7 +46,7 @@ def begin(order: Order, when_over: WhenOver, say: Say, ask: Ask) -> None:
             return
         with listener:
             try:
-                prepared = prepare(order, foreground.say, foreground.ask)
+                prepared = prepare(order, foreground)
             except LauncherError as error:
                 if not foreground.fail(error):
                     _write_failure(order, Journal(run.journal), error)
@@ -57,7 +58,7 @@ def begin(order: Order, when_over: WhenOver, say: Say, ask: Ask) -> None:
             _coordinator(prepared, listener, PatientJournal(journal), term).run()
             when_over(run)
 
-    if not daemon.start(body, run.coordinator_log, say, ask):
+    if not daemon.start(body, run.coordinator_log, front):
         raise NotStartedError(
             f"the coordinator of {run.name} did not start: another one has the run, or it failed",
             hint=f"see {run.coordinator_log}, or `launcher attach {run.name}`",
@@ -78,6 +79,8 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
         prepared.plan,
         prepared.hosts,
         replan=replan,
+        activated=prepared.activated,
+        gathering=prepared.gathering,
         secrets=order.secrets,
         listener=listener,
         journal=journal,
@@ -95,6 +98,7 @@ def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
         start_time=process_start_time(os.getpid()),
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         term=term,
+        remote=[host.name for host in plan.hosts if not host.local],
     )
     _write_plan(run, plan)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.check import local as local_facts
@@ -16,34 +15,17 @@ from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
 from launcher.stage import code as stage_code
 from launcher.stage import source as stage_source
-from launcher.supervise.foreground import Ask, Say
+from launcher.supervise.foreground import Front
+from launcher.supervise.order import Order, Prepared
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is asked for: a run's first generation, or another one that goes on from a checkpoint."""
-
-    run: RunFolder
-    spec: ClusterSpec
-    secrets: Mapping[str, str]
-    generation: int = 1
-    resumes: str = ""  # a checkpoint's name
-    resume_dir: str = ""  # its folder on this machine
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run that is ready to begin: everything that can go wrong before a worker starts has been tried."""
-
-    order: Order
-    hosts: Mapping[str, Host]
-    plan: LaunchPlan
-    plan_again: Callable[[int, frozenset[int]], LaunchPlan]  # generation, ports to avoid; gathers the facts again
-
-
-def prepare(order: Order, say: Say, ask: Ask) -> Prepared:  # noqa: ARG001 - local hosts need neither
+def prepare(order: Order, front: Front) -> Prepared:
     """Reach, stage, gather the facts, and plan. Raises NotFitError, SpecError or UsageError."""
     spec, run = order.spec, order.run
+    if spec.remote:
+        from launcher.supervise import away  # paramiko and all that: not for a run on this machine alone
+
+        return away.prepare(order, front, _stage)
     try:
         staged = {host.name: _stage(spec, run, host.name) for host in spec.hosts}
     except OSError as error:
@@ -65,16 +47,6 @@ def prepare(order: Order, say: Say, ask: Ask) -> Prepared:  # noqa: ARG001 - loc
 
     hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in spec.hosts}
     return Prepared(order, hosts, plan(order.generation), plan)
-
-
-def refuse_remote(spec: ClusterSpec) -> None:
-    """Hosts over SSH can be planned, not started yet."""
-    remote = [host.name for host in spec.hosts if not host.local]
-    if remote:
-        raise UsageError(
-            f"hosts over SSH are not available yet: {', '.join(remote)}",
-            hint="use `local: true` hosts; `launcher plan` shows what such a cluster would do",
-        )
 
 
 def find_secrets(spec: ClusterSpec, environ: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,10 @@ def notes(before: RunView | None, after: RunView) -> Iterator[str]:
     yield from _generations(before, after)
     yield from _epochs(before, after)
     yield from _ranks(before, after)
+    known = before.divergences if before else ()
+    yield from (divergence.message for divergence in after.divergences if divergence not in known)
     yield from _links(before, after)
+    yield from after.remarks[len(before.remarks) if before else 0 :]
     if before is None or (before.state, before.reason) != (after.state, after.reason):
         yield state_line(after)
 

@@ -42,7 +42,12 @@ def session(hosts: SshHosts, request: pytest.FixtureRequest) -> Iterator[Session
 def test_what_goes_in_comes_out(session: Session) -> None:
     data = os.urandom(3 * MB)
     channel = session.run("exec cat")
-    writer = threading.Thread(target=lambda: (write_all(channel, data), channel.end_input()))
+
+    def feed() -> None:
+        write_all(channel, data)
+        channel.end_input()
+
+    writer = threading.Thread(target=feed)
     writer.start()
     got = read_all(channel)
     writer.join()

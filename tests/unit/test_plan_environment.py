@@ -67,7 +67,7 @@ def test_the_trainers_settings_travel_as_json() -> None:
         "communication": "auto",
         "threads": 4,
         "workers": 2,
-        "checkpoint": {"every_epochs": None, "every_steps": 50, "every_seconds": 600.0},
+        "checkpoint": {"every_epochs": None, "every_steps": 50, "every_seconds": 600.0, "saves": True},
     }
 
 

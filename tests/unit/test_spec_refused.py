@@ -54,6 +54,7 @@ timeouts: {stop: 10}
 @pytest.mark.parametrize(
     ("rest", "line", "path", "message"),
     [
+        ("hosts: [a, b]\ncheckpoint: {copies: 3}", 3, "checkpoint.copies", "3 copies for 2 hosts"),
         ("hosts: []", 2, "hosts", "no hosts"),
         ("hosts: gpu-a", 2, "hosts", "not a list"),
         ("hosts: [../x]", 2, "hosts[0]", "not allowed here"),

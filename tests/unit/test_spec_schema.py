@@ -99,7 +99,7 @@ def test_examples_of_keys_are_taken_by_the_loader(tmp_path: Path) -> None:
             default = field.default if field.default is not None else []
             for example in [*(field.examples or []), *([default] if default != [] else [])]:
                 text = str(example).lower() if isinstance(example, bool) else str(example)
-                path.write_text(f"name: a\nhosts: [a]\n{section}: {{{key}: {text}}}\n")
+                path.write_text(f"name: a\nhosts: [a, b]\n{section}: {{{key}: {text}}}\n")
                 load(path, environ={"HOME": "/"})
                 tried += 1
     assert tried > 30

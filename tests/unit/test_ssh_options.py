@@ -176,7 +176,6 @@ def _random_config(dice: random.Random, folder: Path) -> str:
             "HostKeyAlias": ["alias"],
             "ConnectTimeout": ["5", "none"],
             "IdentityFile": ["/k1", "/k2", "/k3"],
-            "Tag": ["t"],
         }
         keys = dice.sample(sorted(values), dice.randint(0, 4))
         return [f"  {key}{dice.choice([' ', ' = ', '='])}{dice.choice(values[key])}" for key in keys]
@@ -217,6 +216,6 @@ def _of_ssh(path: Path, name: str) -> dict[str, list[str]]:
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
         # ssh also prints what nobody wrote.
-        if key == "hostname" or (key in found and value in written and value.lower() != "none"):
+        if key == "hostname" or (key in found and value in written and value.lower() not in {"none", "22"}):
             found[key].append(value)
     return found
