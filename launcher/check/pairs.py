@@ -111,7 +111,7 @@ def _ask(
         talk = visits.talk(name)
         talk.send({"type": "try", "targets": targets, "timeout_s": timeout_s})
         # Names are looked up first, and there may be several rounds of attempts.
-        told = answer(talk, "tried", 10.0 + timeout_s * (2 + len(ends) // 100))
+        told = answer(talk, "tried", 30.0 + 5 * timeout_s * (1 + len(ends) // 300))
         results = dict(told.get("results") or {})
         pairs = []
         for number, (end, extra) in enumerate(ends):

@@ -100,7 +100,7 @@ def listener(backlog: int = 8, answer: bytes | None = None) -> Iterator[int]:
 
 
 def attempt(port: int, address: str = "127.0.0.1") -> str:
-    return probe.attempt({"x": (address, port, b"token")}, 0.5)["x"][0]
+    return probe.attempt({"x": (address, port, b"t" * 32)}, 0.5)["x"][0]
 
 
 def test_how_an_attempt_fails_is_told_apart() -> None:
