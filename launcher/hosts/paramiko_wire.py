@@ -40,9 +40,18 @@ class _Packetizer(Packetizer):
     REKEY_PACKETS = 1 << 31
     heard_at = 0.0  # when the last message came
 
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self._socket = sock if isinstance(sock, socket.socket) else None
+
     def read_message(self) -> tuple[int, paramiko.Message]:
         heard = super().read_message()
         self.heard_at = time.monotonic()
+        if self._socket is not None:
+            # sshd's end has Nagle's algorithm on, which holds its next small packet back until the last one is
+            # acknowledged; the kernel forgets this wish soon, so it is told again.
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return heard
 
 

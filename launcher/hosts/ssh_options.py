@@ -47,6 +47,8 @@ class Options:
         return found.value if found else default
 
     def add(self, setting: Setting) -> None:
+        if setting.key == "connecttimeout" and setting.value.lower() == "none":
+            return  # which ssh does not tell from one that was never said
         if setting.key in self.settings or _RIVALS.get(setting.key) in self.settings:
             known = self.settings.get(setting.key, [])
             if setting.key in _ADDING and all(setting.args != one.args for one in known):
@@ -127,7 +129,8 @@ class SshConfig:
                 for included in item.files:
                     self._apply(included, options, active)
             elif item.key == "host":
-                active = enclosing and matches(item.args, options.original)
+                name = options.host_name if options.final else options.original
+                active = enclosing and matches(item.args, name)
             elif item.key == "match":
                 # Asked for anywhere, even where it does not hold, it makes ssh read everything twice.
                 options.wants_final |= any(name.removeprefix("!").lower() == "final" for name, _ in _criteria(item))
