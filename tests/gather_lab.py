@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
 import random
+import shutil
 import struct
+import tempfile
 import threading
 import time
 import zipfile
@@ -17,7 +21,9 @@ from pathlib import Path
 
 from launcher.errors import NotFitError
 from launcher.gather.again import Gatherer, Source
+from launcher.hosts.door import enter
 from launcher.hosts.local_session import LocalSession
+from launcher.hosts.package import installed
 from launcher.hosts.session import Channel, Session
 from worker.contract import checkpoints
 from worker.contract.layout import checkpoint_name
@@ -71,6 +77,7 @@ class CuttingSession(Session):
         self.cut = False
         self._inner = LocalSession(name)
         self._left = budget
+        self._door = len(installed().door) + 400  # what each conversation begins with, and is not counted
 
     def left(self) -> int:
         """How many bytes may still pass. Raises OSError once it is cut."""
@@ -85,6 +92,7 @@ class CuttingSession(Session):
     def run(self, command: str) -> Channel:
         if self.cut:
             raise NotFitError(f"the connection to {self.name} is cut")
+        self._left += self._door
         return CutChannel(self._inner.run(command), self)
 
     @property
@@ -114,7 +122,7 @@ class BadLink:
 
 
 def source(tmp_path: Path, connect: Callable[[], Session] | None = None, name: str = "h1") -> Source:
-    """A host's folder and its mirror, both on this machine."""
+    """A host's folder and its mirror, both on this machine. Our package is there already, in a workdir of all tests."""
     there, home = tmp_path / "there" / name, tmp_path / "home" / name
     there.mkdir(parents=True, exist_ok=True)
     return Source(
@@ -122,8 +130,18 @@ def source(tmp_path: Path, connect: Callable[[], Session] | None = None, name: s
         folder=str(there),
         home=str(home),
         connect=connect or (lambda: LocalSession(name)),
-        workdir=str(tmp_path / "workdir"),
+        workdir=workdir(),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def workdir() -> str:
+    """With our package in it, so that no test waits for that, or has to reckon with its size."""
+    folder = tempfile.mkdtemp(prefix="launcher-test-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with contextlib.closing(LocalSession("prime")) as session:
+        enter(session, "pull", workdir=folder).close()
+    return folder
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ def register() -> None:
     from launcher.cli.attach import attach
     from launcher.cli.check import check
     from launcher.cli.down import down
+    from launcher.cli.fetch import fetch
     from launcher.cli.init import init
     from launcher.cli.list_ import list_runs
     from launcher.cli.logs import logs
@@ -49,6 +50,7 @@ def register() -> None:
         "status": status,
         "logs": logs,
         "down": down,
+        "fetch": fetch,
         "report": report,
         "ps": ps,
     }

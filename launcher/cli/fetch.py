@@ -6,17 +6,55 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Annotated, Optional, TextIO
 
+import typer
+
+from launcher.cli.options import RunName
 from launcher.errors import LauncherError, NotFitError
+from worker.contract.states import ExitCode
 
 if TYPE_CHECKING:
     from launcher.gather.again import Source
     from launcher.gather.complete import Completed, Progress
 
+Keep = Annotated[
+    Optional[int],  # noqa: UP045 - typer reads the annotation at run time
+    typer.Option("--keep", min=1, help="How many checkpoints of each host are kept here; default: all there are."),
+]
 _AT_ONCE = 8
 _TRIES = 5
 _SHOW_EVERY_S = 2.0
+
+
+def fetch(run_name: RunName = None, keep: Keep = None) -> int:
+    """Bring home all that a run has left on its hosts: logs, checkpoints, output. What is here already is not sent.
+
+    A run brings its files home by itself. This is for one whose coordinator died, whose connection broke for good, or
+    of which `home: newest` left older checkpoints on the hosts. It may be interrupted, and goes on where it was.
+
+    Exit codes: 0 all is here, 2 bad usage, 3 a host cannot be reached.
+
+    Example:  launcher fetch fashion-cnn
+    """
+    import os
+    import sys
+
+    from launcher.runs import listing
+    from launcher.supervise import abroad
+    from launcher.view.waiting import Waiting
+
+    run = listing.find(run_name, listing.known_folders(os.environ), for_reading=True)
+    hosts = abroad.far_hosts(run)
+    if not hosts:
+        typer.echo(f"{run.name}: all its hosts are this machine; its files are in {run.path}")
+        return int(ExitCode.TRAINED)
+    with Waiting(sys.stderr) as waiting, abroad.reached(run, hosts, waiting) as made:
+        found = fetch_hosts(abroad.sources(run, hosts, made), sys.stdout, keep=keep)
+    failed = {host: done for host, done in found.items() if isinstance(done, LauncherError)}
+    for host, error in failed.items():
+        typer.echo(f"{host}: {error.message}" + (f"\n    next: {error.hint}" if error.hint else ""), err=True)
+    return int(ExitCode.NOT_FIT if failed else ExitCode.TRAINED)
 
 
 def fetch_hosts(

@@ -75,7 +75,7 @@ def open_door(
             # A start file has read what was not meant for it. Let it have empty lines, and wait for the hello.
             visit.close()
             visit = _Visit(session, timeout_s)
-            visit.send(_SPARE)
+            visit.send(_SPARE * 128)
             visit.await_hello()
             visit.send(program)
         return visit.let_in(package)

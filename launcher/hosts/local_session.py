@@ -2,71 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
 import subprocess
-import tempfile
+import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from launcher.errors import NotFitError
+from launcher.hosts.pipe_channel import PipeChannel, Pipes
 from launcher.hosts.session import Channel, Session
 
 
-class LocalChannel(Channel):
+class LocalChannel(PipeChannel):
     """A process of this machine and its three streams."""
 
-    def __init__(self, process: subprocess.Popen[bytes], errors: int) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    def __init__(self, pipes: Pipes, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(pipes)
         self._process = process
-        self._errors = errors
-        self._stdin, self._stdout = process.stdin, process.stdout
-        for pipe in (self._stdin, self._stdout):
-            os.set_blocking(pipe.fileno(), False)
-
-    def fileno(self) -> int:
-        return self._stdout.fileno()
-
-    def read(self, most: int = 1 << 18) -> bytes | None:
-        try:
-            return os.read(self._stdout.fileno(), most)
-        except BlockingIOError:
-            return None
-
-    def write(self, data: bytes | memoryview) -> int:
-        try:
-            return os.write(self._stdin.fileno(), data)
-        except BlockingIOError:
-            return 0
-
-    def wait_writable(self, timeout_s: float) -> bool:
-        poll = select.poll()
-        poll.register(self._stdin.fileno(), select.POLLOUT)
-        return bool(poll.poll(max(0, int(timeout_s * 1000))))
-
-    def end_input(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stdin.close()
-
-    def errors(self) -> str:
-        try:
-            size = os.fstat(self._errors).st_size
-            return os.pread(self._errors, 4000, max(0, size - 4000)).decode("utf-8", "replace")
-        except OSError:
-            return ""
+        self.closed = False
 
     def exit_status(self) -> int | None:
         return self._process.poll()
 
     def close(self) -> None:
-        for pipe in (self._stdin, self._stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        if self._errors >= 0:
-            os.close(self._errors)
-            self._errors = -1
+        super().close()
+        self.closed = True
         try:
             self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
@@ -83,26 +41,31 @@ class LocalSession(Session):
         self.name = name
         self._shell = tuple(shell)
         self._environ = environ  # None: this process's own
+        self._lock = threading.Lock()
         self._channels: list[LocalChannel] = []
 
     def run(self, command: str) -> Channel:
-        errors, path = tempfile.mkstemp(prefix="launcher-")
-        Path(path).unlink()
+        try:
+            pipes = Pipes()
+        except OSError as error:
+            raise NotFitError(f"{self.name}: no pipe to a command can be made: {error.strerror}") from error
         try:
             process = subprocess.Popen(
                 [*self._shell, command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
+                stdin=pipes.theirs_in,
+                stdout=pipes.theirs_out,
+                stderr=pipes.errors.fileno(),
                 cwd="/",
                 env=self._environ,
-                bufsize=0,
             )
         except OSError as error:
-            os.close(errors)
+            pipes.close()
             raise NotFitError(f"no shell can be started on {self.name}: {error}") from error
-        channel = LocalChannel(process, errors)
-        self._channels.append(channel)
+        pipes.close_theirs()
+        channel = LocalChannel(pipes, process)
+        with self._lock:
+            self._channels = [one for one in self._channels if not one.closed]
+            self._channels.append(channel)
         return channel
 
     @property
@@ -110,6 +73,7 @@ class LocalSession(Session):
         return True
 
     def close(self) -> None:
-        for channel in self._channels:
+        with self._lock:
+            channels, self._channels = self._channels, []
+        for channel in channels:
             channel.close()
-        self._channels.clear()

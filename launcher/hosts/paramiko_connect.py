@@ -99,7 +99,7 @@ class _Attempt:
     def leave_out_shown_key(self) -> bool:
         """A host has several keys, and the pinned one may be of another type. Whether there are more to ask for."""
         self._left_out |= set(_algorithms(self._shown))
-        return len(self._left_out) < len(paramiko.Transport._preferred_keys)
+        return len(self._left_out) < len(Wire.key_types)
 
     def until_late(self) -> Wire:
         """Connect; where the server is too busy to answer, again and again until the deadline."""

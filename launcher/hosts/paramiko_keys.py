@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
+from paramiko.pkey import UnknownKeyType
 
 from launcher.hosts.agent import Agent, AgentError, AgentKey
 from launcher.hosts.key_files import KeyFile, PublicHalf, look_at
@@ -167,11 +168,12 @@ def _files(target: Target, notes: list[str]) -> Iterator[KeyFile]:
 def _read(path: str, passphrase: str | None, notes: list[str]) -> paramiko.PKey | None:
     try:
         # Encoded, since of its two readers one takes only bytes.
-        key: paramiko.PKey = paramiko.PKey.from_path(path, passphrase.encode() if passphrase is not None else None)
+        read: Any = paramiko.PKey.from_path
+        key: paramiko.PKey = read(path, passphrase.encode() if passphrase is not None else None)
         return key
     except OSError as error:
         notes.append(f"{path} cannot be read: {error.strerror}")
-    except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (paramiko.SSHException, UnknownKeyType, ValueError, TypeError, UnsupportedAlgorithm) as error:
         notes.append(f"{path} cannot be used: {type(error).__name__}")
     return None
 

@@ -26,6 +26,8 @@ from paramiko.packet import Packetizer
 
 from launcher.hosts.paramiko_inbox import Inbox, Tail
 
+_CHANNEL: Any = paramiko.Channel
+_TRANSPORT: Any = paramiko.Transport
 _A_MOMENT_S = 1.0
 _NORMAL = (2 << 20, 1 << 15)  # window and packet, as OpenSSH's
 _BULK = (8 << 20, 1 << 18)
@@ -38,9 +40,18 @@ class _Packetizer(Packetizer):
     REKEY_PACKETS = 1 << 31
     heard_at = 0.0  # when the last message came
 
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self._socket = sock if isinstance(sock, socket.socket) else None
+
     def read_message(self) -> tuple[int, paramiko.Message]:
         heard = super().read_message()
         self.heard_at = time.monotonic()
+        if self._socket is not None:
+            # sshd's end has Nagle's algorithm on, which holds its next small packet back until the last one is
+            # acknowledged; the kernel forgets this wish soon, so it is told again.
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return heard
 
 
@@ -54,12 +65,12 @@ def _request(channel: Any, message: paramiko.Message) -> None:
         )
         channel.status_event.set()
         return
-    paramiko.Channel._handle_request(channel, message)
+    _CHANNEL._handle_request(channel, message)
 
 
 def _refusal(channel: Any, message: paramiko.Message) -> None:
     channel.transport.refused.add(channel.chanid)
-    paramiko.Channel._request_failed(channel, message)
+    _CHANNEL._request_failed(channel, message)
 
 
 class Wire(paramiko.Transport):
@@ -71,10 +82,12 @@ class Wire(paramiko.Transport):
     # paramiko puts the fastest last.
     _preferred_ciphers = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
     _channel_handler_table: ClassVar[dict[int, Any]] = {
-        **paramiko.Transport._channel_handler_table,
+        **_TRANSPORT._channel_handler_table,
         MSG_CHANNEL_REQUEST: _request,
         MSG_CHANNEL_FAILURE: _refusal,
     }
+
+    key_types: ClassVar[tuple[str, ...]] = _TRANSPORT._preferred_keys  # of hosts
 
     def __init__(self, sock: Any, *, carrier: Wire | None = None, bulk: bool = False) -> None:
         """`sock` is a socket, or a channel of `carrier`."""
@@ -86,6 +99,9 @@ class Wire(paramiko.Transport):
         self.refused: set[int] = set()  # channels whose command was not started
 
     if TYPE_CHECKING:  # what is used of paramiko's inside
+        sock: Any
+        auth_handler: Any
+        server_extensions: dict[str, bytes]
         _channels: Any
         _send_message: Callable[[paramiko.Message], None]
         _send_user_message: Callable[[paramiko.Message], None]
@@ -97,7 +113,7 @@ class Wire(paramiko.Transport):
         if channel is not None:
             channel.in_buffer = Inbox()
             channel.in_stderr_buffer = Tail(partial(self.grant, channel))
-        super()._parse_channel_open_success(message)  # type: ignore[misc]
+        _TRANSPORT._parse_channel_open_success(self, message)
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()
@@ -183,7 +199,7 @@ class Wire(paramiko.Transport):
         if self.is_alive() and threading.current_thread() is not self:
             self.join(2.0)
         self.packetizer.complete_handshake()  # ends the timer's thread
-        if isinstance(self.sock, paramiko.Channel):
+        if self.carrier is not None:
             self.sock.in_buffer.drop()
 
 

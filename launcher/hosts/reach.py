@@ -180,7 +180,3 @@ def reach(hosts: Sequence[HostSpec], reacher: Reacher, *, bulk: bool = False) ->
     for thread in threads:
         thread.join()
     return {host.name: found[host.name] for host in hosts}
-
-
-def _silent(_: str) -> None:
-    """For whoever does not want to hear."""

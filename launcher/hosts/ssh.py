@@ -47,6 +47,13 @@ class SshHost(Host):
         if session is not None:
             threading.Thread(target=session.close, daemon=True).start()
 
+    def close(self) -> None:
+        """End the session, and every stream through it."""
+        with self._lock:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
     def _open(self, target: RunOnHost) -> Stream:  # noqa: ARG002 - the door knows which code to run
         return SshStream(self.name, lambda: door.enter(self.session(), "relay", workdir=self._workdir))
 

@@ -147,7 +147,7 @@ class _Resolver:
 
 def _hop(text: str, jump: Setting) -> tuple[str, dict[str, str]]:
     found = re.fullmatch(
-        r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<name>[^:@/]+))(?::(?P<port>\d+))?/?", text
+        r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<name>[^:@/\s]+))(?::(?P<port>\d+))?/?", text
     )
     if not found:
         raise NotFitError(f"{jump.where}: `{text}` is no jump host: [user@]host[:port] was expected")

@@ -30,7 +30,7 @@ class Data:
 
     def path(self, root: str) -> str:
         """Where it is, once its tree is at `root` on a host."""
-        return f"{root}/{self.name}"
+        return f"{root}/{self.name}" if self.name else root
 
 
 def sources(sync: SyncSpec, runs: Path, tell: Tell = lambda _: None) -> Tree:

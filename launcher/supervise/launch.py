@@ -98,6 +98,7 @@ def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
         start_time=process_start_time(os.getpid()),
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         term=term,
+        remote=[host.name for host in plan.hosts if not host.local],
     )
     _write_plan(run, plan)
 

@@ -14,13 +14,14 @@ from launcher.check.errand import Visits
 from launcher.check.pairs import End, Tried
 from launcher.hosts.local_session import LocalSession
 from launcher.hosts.session import Session
-from tests.check_values import found, host
+from launcher.spec.model import HostSpec
+from tests.check_values import found
 from tests.integration.sessions import Instead
 from tests.plan_values import spec
 from worker.contract.machine import ports
 from worker.errands import probe
 
-THREE = spec(host("a"), host("b"), host("c"))
+THREE = spec(*(HostSpec(name, local=True) for name in "abc"))
 
 
 @pytest.fixture

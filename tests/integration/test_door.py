@@ -6,6 +6,7 @@ import ast
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,8 @@ def test_the_command_line_is_one_constant_without_what_a_shell_might_interpret()
 
 def test_everything_is_private_and_the_code_is_what_is_installed_here(session: LocalSession, tmp_path: Path) -> None:
     workdir = tmp_path / "a'; echo foo\n$HOME `x` \"" / "work"
-    entered = door.open_door(session, "stage", workdir=str(workdir))
+    with There(session, workdir=str(workdir)) as entered:
+        assert entered.look(["/"])[0][1] == "folder"
     assert entered.workdir == str(workdir)
     assert entered.code == str(installed_code(workdir))
     modes = {path.stat().st_mode & 0o777 for path in workdir.rglob("*") if path.is_file()}
@@ -218,7 +220,7 @@ def with_python(folder: Path, text: str) -> LocalSession:
 
 
 def test_a_python_that_is_too_old_says_which_it_is(tmp_path: Path) -> None:
-    python = shutil.which("python3")
+    python = sys.executable
     fake = f"""#!/bin/sh
 exec {python} -I -S -c 'import sys; sys.version_info = (3, 6, 9, "final", 0); exec(sys.argv.pop())' "$4"
 """

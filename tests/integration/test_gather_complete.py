@@ -16,7 +16,7 @@ from launcher.gather.mirror import Mirror
 from launcher.gather.send import bring_checkpoint
 from launcher.hosts.local_session import LocalSession
 from launcher.hosts.session import Session
-from tests.gather_lab import BadLink, CuttingSession, make_checkpoint, running, source, tree, write
+from tests.gather_lab import BadLink, CuttingSession, make_checkpoint, running, source, tree, workdir, write
 from worker.contract.checkpoints import ARRAYS, verify
 
 
@@ -117,7 +117,7 @@ def test_every_host_is_fetched_whatever_becomes_of_the_others(tmp_path: Path) ->
 
 def bring(session: Session, tmp_path: Path, name: str = "g1-s5", folder: str = "there/h9") -> str:
     return bring_checkpoint(
-        session, tmp_path / "home" / "checkpoints" / name, str(tmp_path / folder), workdir=str(tmp_path / "workdir")
+        session, tmp_path / "home" / "checkpoints" / name, str(tmp_path / folder), workdir=workdir()
     )
 
 

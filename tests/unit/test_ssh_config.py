@@ -15,7 +15,7 @@ from launcher.spec.model import HostSpec, Ssh
 def target(folder: Path, text: str, ssh: Ssh) -> Target:
     path = folder / "config"
     path.write_text(text)
-    return resolve(HostSpec("h", ssh=ssh), SshConfig.read(path, system=None))
+    return resolve(HostSpec("h", ssh=ssh), SshConfig.read(path))
 
 
 def refused(folder: Path, text: str, ssh: Ssh) -> NotFitError:
@@ -133,7 +133,7 @@ def test_a_loop_of_jumps_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jump", ["", "a b", "user@", "host:port", "://x"])
 def test_a_jump_that_is_none_is_refused(tmp_path: Path, jump: str) -> None:
-    assert "no jump host" in refused(tmp_path, f'ProxyJump "x,{jump}"\n', Ssh(alias="a")).message
+    assert "no jump host" in refused(tmp_path, f'Host a\n ProxyJump "x,{jump}"\n', Ssh(alias="a")).message
 
 
 @pytest.mark.parametrize(

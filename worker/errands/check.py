@@ -14,7 +14,7 @@ One process does it all: with many hosts most of a check's time is the start of 
 from __future__ import annotations
 
 import time
-from typing import List
+from typing import Any, Callable, Dict, List
 
 from ..contract.wire import Message
 from .talk import Talk
@@ -62,9 +62,9 @@ def _try(message: Message) -> Message:
     return {"type": "tried", "results": attempt(targets, float(message["timeout_s"]))}
 
 
-_ANSWERS = {
+_ANSWERS: Dict[Any, Callable[[Message], Message]] = {
     "clock": _clock,
     "look": _look,
     "listen": _listen,
     "try": _try,
-}  # type: Dict[Any, Callable[[Message], Message]]
+}

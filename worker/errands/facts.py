@@ -9,6 +9,7 @@ that fails, or does not end, is in `failures` with the reason.
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any, Dict, Mapping
 
 from ..contract.machine import gpus, ports
@@ -36,7 +37,7 @@ def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
     offset = order.get("offset")
     workdir = str(order["workdir"])
     cache = os.path.join(places.absolute(workdir), "facts") if order.get("cache") else ""
-    chosen = {
+    chosen: Dict[str, Probe] = {
         "host": host.host,
         "network": host.network,
         "names": lambda: host.resolved(str(order.get("address") or "")),
@@ -47,7 +48,7 @@ def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
         "python": lambda: python.python(str(order.get("python") or "python3"), environment, cache),
         "users": people.users,
         "logout": people.logout,
-    }  # type: Dict[str, Probe]
+    }
     if order.get("gpus"):
-        chosen["gpus"] = lambda: [one._asdict() for one in gpus.find(environment.get("CUDA_VISIBLE_DEVICES"))]
+        chosen["gpus"] = lambda: [asdict(one) for one in gpus.find(environment.get("CUDA_VISIBLE_DEVICES"))]
     return chosen

@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 NONCE = 16
 PROOF = 32
@@ -23,7 +23,7 @@ def listen(ports: List[int], token: bytes) -> Tuple[Dict[str, str], int]:
 
     Returns ({port: why not} for those it cannot have, one more port that the kernel chose, 0 if it gave none).
     """
-    failed = {}  # type: Dict[str, str]
+    failed: Dict[str, str] = {}
     listeners = []
     extra = 0
     for port in [*ports, 0]:
@@ -43,7 +43,7 @@ def proof(token: bytes, nonce: bytes) -> bytes:
 
 
 def _listener(port: int) -> socket.socket:
-    listener = None  # type: Optional[socket.socket]
+    listener: Optional[socket.socket] = None
     for family, anywhere in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
         try:
             listener = socket.socket(family, socket.SOCK_STREAM)

@@ -29,11 +29,11 @@ def attempt(targets: Mapping[str, Tuple[str, int, bytes]], timeout_s: float) -> 
     """Connect to all targets at once and ask each for its proof. Returns {id: (why not or "", milliseconds)}."""
     addresses = sorted({address for address, _, _ in targets.values()})
     found, unknown = collect({a: _resolver(a) for a in addresses}, dict.fromkeys(addresses, timeout_s))
-    results = {
+    results: Dict[str, Tuple[str, float]] = {
         name: (f"{address} cannot be resolved: {unknown[address]}", 0.0)
         for name, (address, _, _) in targets.items()
         if address in unknown
-    }  # type: Dict[str, Tuple[str, float]]
+    }
     names = [name for name in targets if name not in results]
     for at in range(0, len(names), _AT_ONCE):
         trials = []

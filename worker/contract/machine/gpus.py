@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Mapping, Optional, Tuple
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -17,7 +18,8 @@ _HOLDERS = "--query-compute-apps=gpu_uuid,pid,used_memory,process_name"
 _FORMAT = "--format=csv,noheader,nounits"
 
 
-class Device(NamedTuple):
+@dataclass(frozen=True)
+class Device:
     """One GPU as its driver names it. `holder` says who is on it, empty when it is free."""
 
     index: int

@@ -42,7 +42,7 @@ def outgoing() -> str:
 
 
 def _version4() -> List[Interface]:
-    found = []  # type: List[Interface]
+    found: List[Interface] = []
     entry = _ENTRY if struct.calcsize("P") == 8 else 32
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         space = array.array("B", bytes(entry * _MOST))
@@ -75,7 +75,7 @@ def _prefix4(probe: socket.socket, request: bytes) -> int:
 
 
 def _version6() -> List[Interface]:
-    found = []  # type: List[Interface]
+    found: List[Interface] = []
     try:
         with open("/proc/net/if_inet6", encoding="ascii", errors="replace") as file:
             lines = file.read().splitlines()

@@ -77,7 +77,7 @@ def environment(variables: Mapping[str, str]) -> Dict[str, Any]:
 
 def memory() -> "tuple[int, int]":
     """(total, available) in bytes, within the control group's limit where there is one."""
-    values = {}  # type: Dict[str, int]
+    values: Dict[str, int] = {}
     with open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             name, _, rest = line.partition(":")

@@ -7,7 +7,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 _NO_LOGIN = ("nologin", "false", "sync", "halt", "shutdown", "git-shell", "")
 _FIRST = 1000  # of people's numbers
@@ -43,7 +43,7 @@ def logout() -> Dict[str, Any]:
     }
 
 
-def _accounts() -> Iterator["tuple[str, int, str]"]:
+def _accounts() -> Iterator[Tuple[str, int, str]]:
     with open("/etc/passwd", encoding="utf-8", errors="replace") as file:
         for line in file:
             fields = line.rstrip("\n").split(":")
@@ -55,8 +55,8 @@ def _person(uid: int) -> bool:
     return uid >= _FIRST and uid not in _NOBODY
 
 
-def _running() -> "set[int]":
-    found = set()  # type: set[int]
+def _running() -> Set[int]:
+    found: Set[int] = set()
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
@@ -99,7 +99,7 @@ def _asked() -> Optional[bool]:
 
 def _setting(key: str) -> Optional[str]:
     """A setting of logind's files. Distributions write the value they were built with as a comment."""
-    value = None  # type: Optional[str]
+    value: Optional[str] = None
     files = ["/usr/lib/systemd/logind.conf", "/etc/systemd/logind.conf"]
     for folder in ("/usr/lib/systemd", "/run/systemd", "/etc/systemd"):
         files += sorted(glob.glob(f"{folder}/logind.conf.d/*.conf"))

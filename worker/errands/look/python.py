@@ -105,7 +105,7 @@ def _keep(kept: str, path: str, answer: Mapping[str, Any]) -> None:
 
 def _marks(path: str, folders: List[str]) -> List[Any]:
     """What changes when a Python is replaced, or a package comes or goes: installers make and remove folders there."""
-    marks = []  # type: List[Any]
+    marks: List[Any] = []
     for place in [os.path.realpath(path), *(str(folder) for folder in folders)]:
         try:
             found = os.stat(place)
