@@ -29,6 +29,7 @@ class ParamikoChannel(Channel):
         self._inbox: Inbox = channel.in_buffer
         self._tail: Tail = channel.in_stderr_buffer
         self.closed = False
+        self._input_over = False
         channel.settimeout(0.0)
 
     def start(self, command: str) -> None:
@@ -45,6 +46,7 @@ class ParamikoChannel(Channel):
         return self._inbox.fileno()
 
     def read(self, most: int = 1 << 18) -> bytes | None:
+        self._tell_end()
         data = self._inbox.take(most)
         if data:
             with contextlib.suppress(EOFError, paramiko.SSHException):
@@ -69,7 +71,7 @@ class ParamikoChannel(Channel):
     def write(self, data: bytes | memoryview) -> int:
         if self.closed or self._channel.closed or not self._wire.whole:
             raise self._broken()
-        if self._channel.eof_sent:
+        if self._input_over:
             raise BrokenPipeError(errno.EPIPE, "its input was ended")
         if not data or not self._wire.has_room():
             return 0
@@ -101,6 +103,13 @@ class ParamikoChannel(Channel):
                 time.sleep(0.01)
 
     def end_input(self) -> None:
+        self._input_over = True
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        """Say that the input is over; on a dead link, where that would wait for ever, the next call tries again."""
+        if not self._input_over or self._channel.eof_sent or not self._wire.has_room():
+            return
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.shutdown_write()
 

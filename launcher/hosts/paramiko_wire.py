@@ -161,17 +161,19 @@ class Wire(paramiko.Transport):
 
     def open_for_command(self, timeout_s: float) -> paramiko.Channel:
         """Blocks. Raises RefusedError, OSError, EOFError or paramiko's exceptions."""
-        return self._open("session", timeout=timeout_s)
+        return self._open("session", None, None, None, None, timeout_s)
 
     def through(self, address: str, port: int, timeout_s: float, *, bulk: bool) -> paramiko.Channel:
         """A stream to another machine over this one. Blocks. Raises what `open_for_command` does."""
         window, packet = _BULK if bulk else _NORMAL
         return self._open("direct-tcpip", (address, port), ("127.0.0.1", 0), window, packet, timeout_s)
 
-    def _open(self, *what: Any, **more: Any) -> paramiko.Channel:
+    def _open(self, kind: str, to: Any, of: Any, window: Any, packet: Any, timeout_s: float) -> paramiko.Channel:
+        if not self.has_room(timeout_s):  # on a dead link, asking would wait for ever
+            raise TimeoutError(f"nothing goes out for {timeout_s:g} s")
         self._opening.number = -1
         try:
-            return self.open_channel(*what, **more)
+            return self.open_channel(kind, to, of, window, packet, timeout_s)
         except paramiko.SSHException:
             refusal = self._refusals.pop(self._opening.number, None)
             if refusal is not None:

@@ -117,9 +117,12 @@ def test_another_key_than_the_pinned_one_is_fatal(hosts: SshHosts, tmp_path: Pat
 # Whether we are.
 
 
-def test_a_wrong_user_is_told_which_keys_were_offered(hosts: SshHosts, tmp_path: Path) -> None:
+def test_a_wrong_user_is_told_which_keys_were_offered(
+    hosts: SshHosts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with reacher(hosts, tmp_path, "User nobody-of-that-name") as reaching:
         error = refused(reaching)
+    assert capfd.readouterr() == ("", "")
     assert "nobody-of-that-name@127.0.0.2" in error.message
     assert f"{hosts.key} (ssh-ed25519)" in error.message
     assert "it takes: publickey" in error.message
