@@ -44,6 +44,21 @@ CHOICES: dict[str, list[Callable[[int], Contestant]]] = {
         _lab("one pack", bytes_per_pack=1 << 26),
         _lab("packs of 128 KiB", bytes_per_pack=1 << 17),
     ],
+    "talk": [
+        _lab("one all-reduce (ours)"),
+        _lab("nothing reduced", variant="alone"),
+        _lab("last first", variant="last_first"),
+        _lab("last first, packs of 128 KiB", variant="last_first", bytes_per_pack=1 << 17),
+        _lab("one flat vector", variant="one_flat"),
+    ],
+    "workers": [
+        lambda _: Contestant("1 worker of 2 threads", 1, job={"threads": 2}),
+        lambda _: Contestant("2 workers of 1 thread", 2, job={"threads": 1}),
+        lambda _: Contestant("2 workers that do not talk", 2, job={"threads": 1}, lab={"variant": "alone"}),
+        lambda _: Contestant("1 worker of 1 thread", 1, job={"threads": 1}),
+        lambda _: Contestant("2 workers of 2 threads", 2, job={"threads": 2}),
+    ],
+    "fused": [_lab("Keras's Adam (ours)"), _lab("fused kernel", fused=True)],
     "xla": [_lab("without (ours)"), _lab("model compiled by XLA", jit=True)],
 }
 

@@ -63,21 +63,30 @@ class _Seat:
     def take_turn(self, amount: int) -> _Taken:
         """Blocks until the turn is over."""
         self._turn += 1
-        temporary = self._folder / f"{TURN}.new"
-        temporary.write_text(f"{self._turn} {amount}")
-        temporary.rename(self._folder / TURN)
         deadline = time.monotonic() + DEADLINE_S
+        for rank in range(len(self._ranks.ranks)):
+            self._ask(self._folder / f"{TURN}{rank}", amount, deadline)
         while time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
                 lines = (self._folder / TURNS).read_text().splitlines(keepends=True)
                 if len(lines) >= self._turn and lines[self._turn - 1].endswith("\n"):
                     told = json.loads(lines[self._turn - 1])
                     return _Taken(float(told["seconds"]), float(told["cpu"]))
-            for rank in self._ranks.ranks:
-                if rank.process.poll() is not None:
-                    raise RuntimeError(f"{self.contestant.name}: a rank ended:\n{rank.log}")
-            time.sleep(0.002)
+            self._look()
+            time.sleep(0.005)
         raise RuntimeError(f"{self.contestant.name}: a turn took over {DEADLINE_S:g} s")
+
+    def _ask(self, pipe: Path, amount: int, deadline: float) -> None:
+        while not pipe.exists() and time.monotonic() < deadline:  # it is still starting
+            self._look()
+            time.sleep(0.02)
+        with pipe.open("ab", buffering=0) as asked:
+            asked.write(b"%d\n" % amount)
+
+    def _look(self) -> None:
+        for rank in self._ranks.ranks:
+            if rank.process.poll() is not None:
+                raise RuntimeError(f"{self.contestant.name}: a rank ended:\n{rank.log}")
 
 
 def plain_job(dataset: str, batch: int, threads: int | None) -> dict[str, Any]:
