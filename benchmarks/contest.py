@@ -42,6 +42,7 @@ class Row:
     ratio: float
     spread: tuple[float, float]  # lower and upper quartile of the rounds' ratios
     work: float  # the chief's processor time, as a ratio to the first contestant's
+    cores: float  # how many cores the chief kept busy
 
 
 class _Taken(NamedTuple):
@@ -148,14 +149,15 @@ def _row(name: str, taken: list[_Taken], base: list[_Taken], amount: int) -> Row
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     work = statistics.median(t.work / b.work for b, t in zip(base, taken, strict=True))
     median = statistics.median(one.seconds for one in taken)
-    return Row(name, amount / median, statistics.median(ratios), (low, high), work)
+    cores = statistics.median(t.work / t.seconds for t in taken)
+    return Row(name, amount / median, statistics.median(ratios), (low, high), work, cores)
 
 
 def table(rows: Sequence[Row], unit: str = "images/s") -> str:
     """A line for each contestant, ready to be pasted into a page."""
-    lines = [f"| | {unit} | ratio | quartiles | processor time |", "|---|---|---|---|---|"]
+    lines = [f"| | {unit} | ratio | quartiles | processor time | cores busy |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} | {r.work:.3f} |"
+        f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} | {r.work:.3f} | {r.cores:.2f} |"
         for r in rows
     ]
     return "\n".join(lines)
