@@ -23,6 +23,10 @@ def _job(name: str, **settings: object) -> Callable[[int], Contestant]:
     return lambda workers: Contestant(name, workers, job=settings)
 
 
+def _env(name: str, **env: str) -> Callable[[int], Contestant]:
+    return lambda workers: Contestant(name, workers, env=env)
+
+
 CHOICES: dict[str, list[Callable[[int], Contestant]]] = {
     "commit": [
         _lab("in a branch (ours)"),
@@ -50,14 +54,17 @@ CHOICES: dict[str, list[Callable[[int], Contestant]]] = {
         _lab("last first", variant="last_first"),
         _lab("last first, packs of 128 KiB", variant="last_first", bytes_per_pack=1 << 17),
         _lab("one flat vector", variant="one_flat"),
+        _lab("gathered, added by each", variant="gathered"),
     ],
     "workers": [
         lambda _: Contestant("1 worker of 2 threads", 1, job={"threads": 2}),
         lambda _: Contestant("2 workers of 1 thread", 2, job={"threads": 1}),
-        lambda _: Contestant("2 workers that do not talk", 2, job={"threads": 1}, lab={"variant": "alone"}),
-        lambda _: Contestant("1 worker of 1 thread", 1, job={"threads": 1}),
-        lambda _: Contestant("2 workers of 2 threads", 2, job={"threads": 2}),
+        lambda _: Contestant("4 workers of 1 thread", 4, job={"threads": 1}),
+        lambda _: Contestant("1 worker, 2 replicas", 1, job={"threads": 2}, lab={"replicas": 2}),
+        lambda _: Contestant("1 worker, 4 replicas", 1, job={"threads": 2}, lab={"replicas": 4}),
+        lambda _: Contestant("2 workers, 2 replicas each", 2, job={"threads": 1}, lab={"replicas": 2}),
     ],
+    "malloc": [_lab("glibc's default (ours)"), _env("memory is kept", MALLOC_TRIM_THRESHOLD_="8589934592")],
     "fused": [_lab("Keras's Adam (ours)"), _lab("fused kernel", fused=True)],
     "xla": [_lab("without (ours)"), _lab("model compiled by XLA", jit=True)],
 }

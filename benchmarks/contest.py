@@ -31,6 +31,7 @@ class Contestant:
     workers: int = 1
     job: Mapping[str, Any] = field(default_factory=dict)
     lab: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def contest(
         for number, one in enumerate(contestants):
             home = folder / f"seat{number}"
             settings = {**job, **one.job}
-            env = {LAB: json.dumps(dict(one.lab)), "LAUNCHER_LAB_DATASET": settings["dataset"]["kind"]}
+            env = {LAB: json.dumps(dict(one.lab)), "LAUNCHER_LAB_DATASET": settings["dataset"]["kind"], **one.env}
             ranks = stack.enter_context(
                 cluster(home, settings, workers=one.workers, env=env, line=("-m", "benchmarks.lab"))
             )
