@@ -255,8 +255,12 @@ def _walk(loop: Any, plan: int, options: dict[str, Any]) -> WorkerExit:
     if options.get("quiet"):
         loop._teller = _Silent()
 
+    until, last = loop._until, journey.step
+    loop._until = lambda: min(until(), last - journey.step)  # no call does more than the turn asks for
+
     def steps(amount: int) -> None:
-        end = journey.step + amount
+        nonlocal last
+        end = last = journey.step + amount
         while journey.step < end:
             loop._advance()
             if loop._due:
