@@ -64,6 +64,13 @@ CHOICES: dict[str, list[Callable[[int], Contestant]]] = {
         lambda _: Contestant("1 worker, 4 replicas", 1, job={"threads": 2}, lab={"replicas": 4}),
         lambda _: Contestant("2 workers, 2 replicas each", 2, job={"threads": 1}, lab={"replicas": 2}),
     ],
+    "spinning": [
+        _lab("idle threads spin (TensorFlow's default)"),
+        _lab("they sleep", spinning=False),
+        _lab("they sleep, 1 thread between ops", spinning=False, inter_op=1),
+        lambda _: Contestant("1 worker of 2 threads", 1, job={"threads": 2}),
+        lambda _: Contestant("1 worker of 2 threads, they sleep", 1, job={"threads": 2}, lab={"spinning": False}),
+    ],
     "malloc": [_lab("glibc's default (ours)"), _env("memory is kept", MALLOC_TRIM_THRESHOLD_="8589934592")],
     "fused": [_lab("Keras's Adam (ours)"), _lab("fused kernel", fused=True)],
     "xla": [_lab("without (ours)"), _lab("model compiled by XLA", jit=True)],

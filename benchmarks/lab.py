@@ -170,6 +170,13 @@ def _prepare(options: dict[str, Any]) -> Any:
 
     if "inter_op" in options:
         tf.config.threading.set_inter_op_parallelism_threads(options["inter_op"])
+    if "spinning" in options:
+        from tensorflow.core.protobuf import config_pb2
+        from tensorflow.python.eager import context
+
+        context.context()._config = config_pb2.ConfigProto(
+            experimental=config_pb2.ConfigProto.Experimental(disable_thread_spinning=not options["spinning"])
+        )
     if "bytes_per_pack" in options:
         make = tf.distribute.experimental.CommunicationOptions
         tf.distribute.experimental.CommunicationOptions = lambda **more: make(
