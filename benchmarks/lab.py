@@ -166,10 +166,10 @@ def _prepare(options: dict[str, Any]) -> Any:
     """Import the trainer, and make it what LAUNCHER_LAB says."""
     import tensorflow as tf
 
-    from worker.train import loop, pace, session, step
+    from worker.train import loop, pace, session, step, strategy, sums
 
-    if "inter_op" in options:
-        tf.config.threading.set_inter_op_parallelism_threads(options["inter_op"])
+    if options.get("ring"):
+        sums.way_for = lambda *_: sums._by_all_reduce
     if "spinning" in options:
         from tensorflow.core.protobuf import config_pb2
         from tensorflow.python.eager import context
@@ -192,6 +192,14 @@ def _prepare(options: dict[str, Any]) -> Any:
         _compile_model(session, tf)
     if "replicas" in options:
         _split_cpu(tf, options["replicas"])
+    if "inter_op" in options:  # after the trainer has said its own
+        configure = strategy.configure
+
+        def configured(*given: Any, **more: Any) -> None:
+            configure(*given, **more)
+            tf.config.threading.set_inter_op_parallelism_threads(options["inter_op"])
+
+        strategy.configure = configured
     loop.Loop._walk = lambda self, plan: _walk(self, plan, options)  # type: ignore[method-assign]
     return session
 

@@ -8,6 +8,12 @@ from typing import List
 
 VERBS = {
     "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
+    "check": (".errands.check", "tell the facts of this host, and try whether it and others reach each other"),
+    "deep": (".errands.deep", "start this host's workers of a trial all-reduce, and tell how they end"),
+    "allreduce": (".train.allreduce", "add up a tensor over the cluster of TF_CONFIG, twice: one rank of `deep`"),
+    "stage": (".errands.stage", "bring trees here, run setup commands, make a run's copy of the sources"),
+    "pull": (".errands.pull", "send the coordinator what a run has left here"),
+    "receive": (".errands.receive", "take a checkpoint from the coordinator"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),
 }
 

@@ -24,6 +24,7 @@ class RankOrder:
     secrets: Dict[str, str] = field(repr=False)
     message: bool
     chief: bool
+    unset: Tuple[str, ...] = ()  # of the agent's own environment
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def _rank_order(value: Any) -> RankOrder:
         secrets=_variables(value.get("secrets", {}), f"{where}secrets"),
         message=stop == "message",
         chief=value["chief"],
+        unset=tuple(_texts(value.get("unset", []), f"{where}unset")),
     )
 
 
@@ -105,6 +107,12 @@ def _argv(value: Any, where: str) -> List[str]:
     if not isinstance(value, list) or not value or not value[0]:
         raise BadOrderError(f"{where}argv must be a list that begins with a program")
     return [_text(item, f"{where}argv") for item in value]
+
+
+def _texts(value: Any, where: str) -> List[str]:
+    if not isinstance(value, list):
+        raise BadOrderError(f"{where} must be a list")
+    return [_text(item, where) for item in value]
 
 
 def _variables(value: Any, where: str) -> Dict[str, str]:

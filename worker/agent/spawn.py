@@ -65,7 +65,8 @@ def environment(
 ) -> Dict[str, str]:
     """The agent's own environment, without what another launcher's run left in it, and what the order adds."""
     inherited = {key: value for key, value in environ.items() if not key.startswith("LAUNCHER_")}
-    inherited.pop(names.TF_CONFIG, None)
+    for name in (names.TF_CONFIG, *order.unset):
+        inherited.pop(name, None)
     tmp = place.rank_tmp(generation, order.rank)
     return {**inherited, **order.env, **order.secrets, "TMPDIR": tmp, names.MARK: mark}
 

@@ -15,6 +15,7 @@ OUTPUT_DIR = "LAUNCHER_OUTPUT_DIR"
 PROGRESS_FILE = "LAUNCHER_PROGRESS_FILE"
 CONTROL_FD = "LAUNCHER_CONTROL_FD"
 TRAIN = "LAUNCHER_TRAIN"
+DATA = "LAUNCHER_DATA_"  # and the name in capitals, `-` and `.` as `_`
 
 PROSE = {
     TF_CONFIG: "TensorFlow's cluster spec and this worker's place in it, as JSON",
@@ -29,5 +30,6 @@ PROSE = {
     OUTPUT_DIR: "what is written here is kept with the run",
     PROGRESS_FILE: "JSON lines about epoch, step and loss are appended here (the built-in trainer does)",
     CONTROL_FD: "the descriptor from which the built-in trainer reads requests to stop",
+    DATA + "NAME": "where the data that the spec calls NAME are on this host",
     TRAIN: "the built-in trainer's settings, as JSON",
 }

@@ -54,6 +54,9 @@ GENERATION_STARTED = (
 )
 REPLANNED = "replanned"  # generation, reason
 STOP_REQUESTED = "stop_requested"  # how, by
+LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
+LINK_BACK = "link_back"  # host, seconds: for which it was lost
+REMARK = "remark"  # text: something that a person should know
 CAUSE = "cause"  # rank, host, generation, how, message, hint, log (path), lines: [last of its log]
 RUN_ENDED = "run_ended"  # state, exit_code, message, model (path or "")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 MAJOR = 1
 MAGIC = b"launcher-wire\n"
@@ -65,34 +65,47 @@ class Decoder:
     def feed(self, data: bytes) -> List[Message]:
         """The messages completed by `data`. Raises WireError on an oversized or malformed frame."""
         self._buffer += data
-        if self._awaits_magic and not self._skip_to_magic():
-            return []
+        if self._awaits_magic:
+            if not skip_to_magic(self._buffer):
+                return []
+            self._awaits_magic = False
         messages: List[Message] = []
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > MAX_FRAME:
-                raise WireError(f"a frame of {length} bytes, and {MAX_FRAME} are allowed")
-            if len(self._buffer) < _LENGTH.size + length:
-                break
-            body = bytes(self._buffer[_LENGTH.size : _LENGTH.size + length])
-            del self._buffer[: _LENGTH.size + length]
-            messages.append(_parse(body))
-        return messages
+        while True:
+            message = take(self._buffer)
+            if message is None:
+                return messages
+            messages.append(message)
 
     @property
     def awaits_magic(self) -> bool:
         """True until the other side has said that it speaks this protocol."""
         return self._awaits_magic
 
-    def _skip_to_magic(self) -> bool:
-        found = self._buffer.find(MAGIC)
-        if found < 0:
-            # A banner may be long, but not endless; keep what could be the magic's first half.
-            del self._buffer[: max(0, len(self._buffer) - len(MAGIC))]
-            return False
-        del self._buffer[: found + len(MAGIC)]
-        self._awaits_magic = False
-        return True
+
+def take(buffer: bytearray) -> Optional[Message]:
+    """Take the first frame off the buffer; None if it is not whole yet. Raises WireError."""
+    if len(buffer) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack_from(buffer)
+    if length > MAX_FRAME:
+        raise WireError(f"a frame of {length} bytes, and {MAX_FRAME} are allowed")
+    end = _LENGTH.size + length
+    if len(buffer) < end:
+        return None
+    body = bytes(buffer[_LENGTH.size : end])
+    del buffer[:end]
+    return _parse(body)
+
+
+def skip_to_magic(buffer: bytearray) -> bool:
+    """Drop everything up to and with MAGIC; False if it has not come yet."""
+    found = buffer.find(MAGIC)
+    if found < 0:
+        # A banner may be long, but not endless; keep what could be the magic's first half.
+        del buffer[: max(0, len(buffer) - len(MAGIC))]
+        return False
+    del buffer[: found + len(MAGIC)]
+    return True
 
 
 def _parse(body: bytes) -> Message:

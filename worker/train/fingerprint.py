@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..contract.machine.processor import instructions
 from .settings import Job
-
-_INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
 def fingerprint(job: Job, replicas: int, precision: str) -> dict[str, Any]:
@@ -57,21 +55,6 @@ def identity(job: Job, images: int, data: str) -> dict[str, Any]:
 def digest(value: Mapping[str, Any]) -> int:
     """64 bits of a JSON value."""
     return int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:8], "big")
-
-
-def instructions() -> str:
-    """The processor's architecture and the vector instructions that change the bits of results."""
-    found: set[str] = set()
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name.strip() in ("flags", "Features"):
-                    found = set(value.split())
-                    break
-    except OSError:
-        pass
-    return " ".join([platform.machine(), *(name for name in _INSTRUCTIONS if name in found)])
 
 
 def _gpu(device: Any) -> str:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ..contract import records
 from ..contract.states import WorkerExit
-from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, userdata
+from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, sums, userdata
 from .agreement import Agreement
 from .control import Control
 from .errors import TrainError
@@ -51,7 +51,7 @@ class _Session:
 
     def run(self) -> WorkerExit:
         settings, job = self._settings, self._settings.job
-        strategy.configure(job)
+        strategy.configure(job, alone=len(settings.workers) == 1)
         way = precision.configure(job, fingerprint.instructions())
         with self._progress.phase("strategy"):
             cluster = strategy.join(settings)
@@ -75,7 +75,7 @@ class _Session:
         loop = Loop(
             settings,
             self._schedule,
-            Stepper(parts, source, self._schedule, settings.chief),
+            Stepper(parts, source, self._schedule, settings.chief, sums.way_for(cluster, len(settings.workers))),
             Evaluator(cluster, parts.model, parts.objective, parts.beside, test),
             Agreement(cluster, list(state.named_variables(parts).values()), len(settings.workers)),
             saver,

@@ -19,6 +19,7 @@ from .objective import Objective, Share
 from .order import Schedule, slots_per_replica
 from .precision import LossScale
 from .source import Source
+from .sums import Sum
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,12 @@ class Sums(NamedTuple):
 class Stepper:
     """Runs chunks of steps, each in one call of TensorFlow. Every worker must call `chunk` equally often."""
 
-    def __init__(self, parts: Parts, source: Source, schedule: Schedule, chief: bool) -> None:
+    def __init__(self, parts: Parts, source: Source, schedule: Schedule, chief: bool, sum_: Sum) -> None:
         self._parts = parts
         self._source = source
         self._schedule = schedule
         self._chief = chief
+        self._sum = sum_
         self._slots = slots_per_replica(schedule.batch, parts.strategy.num_replicas_in_sync)
         self._chunk = tf.function(self._traced_chunk, autograph=False)
 
@@ -145,7 +147,7 @@ class Stepper:
         statistics = tf.stack([total, parts.objective.right(share)])
         metrics = parts.objective.metrics.found(share) if parts.objective.metrics else []
         changed = parts.beside.changed(scope, replica, here)
-        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, statistics, *metrics, *changed.floats])
+        sums = self._sum(context, [*gradients, statistics, *metrics, *changed.floats])
         gradients, rest = sums[: len(gradients)], sums[len(gradients) + 1 :]
         whole = [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in changed.whole]
         changed = Changed(rest[len(metrics) :], whole, changed.seeds)

@@ -13,7 +13,7 @@ from .settings import Job, Settings
 _NO_PORT = "Could not start gRPC server"
 
 
-def configure(job: Job) -> None:
+def configure(job: Job, *, alone: bool) -> None:
     """Threads, seeds and determinism; nothing here touches a device. Before anything else of TensorFlow is used."""
     if keras.config.backend() != "tensorflow":
         raise TrainError(
@@ -27,6 +27,10 @@ def configure(job: Job) -> None:
     keras.config.set_dtype_policy("float32")
     if job.threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(job.threads)
+    if job.threads == 1 and not alone and job.dataset_function is None:
+        # A second thread for ops would only take the one core from those that talk to the peers. A user's own pipeline
+        # may wait for itself with one.
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.utils.set_random_seed(job.seed)
     if job.deterministic:
         tf.config.experimental.enable_op_determinism()

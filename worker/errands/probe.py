@@ -1,0 +1,130 @@
+"""Whether the workers' ports of other hosts can be reached from here, tried for real."""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import os
+import selectors
+import socket
+import time
+from typing import Any, Dict, List, Mapping, Tuple
+
+from .listener import NONCE, PROOF, proof
+from .together import collect
+
+_AT_ONCE = 300  # attempts under way: a usual limit is 1024 open files
+_WORDS = {
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "timed out",
+    errno.EHOSTUNREACH: "no route",
+    errno.ENETUNREACH: "no route",
+    errno.EPERM: "forbidden by this host's own firewall",
+    errno.ECONNRESET: "reset",
+}
+TIMED_OUT = _WORDS[errno.ETIMEDOUT]
+
+
+def attempt(targets: Mapping[str, Tuple[str, int, bytes]], timeout_s: float) -> Dict[str, Tuple[str, float]]:
+    """Connect to all targets at once and ask each for its proof. Returns {id: (why not or "", milliseconds)}."""
+    addresses = sorted({address for address, _, _ in targets.values()})
+    found, unknown = collect({a: _resolver(a) for a in addresses}, dict.fromkeys(addresses, timeout_s))
+    results = {
+        name: (f"{address} cannot be resolved: {unknown[address]}", 0.0)
+        for name, (address, _, _) in targets.items()
+        if address in unknown
+    }  # type: Dict[str, Tuple[str, float]]
+    names = [name for name in targets if name not in results]
+    for at in range(0, len(names), _AT_ONCE):
+        trials = []
+        for name in names[at : at + _AT_ONCE]:
+            address, port, token = targets[name]
+            trials.append(Trial(name, found[address], port, token))
+        results.update(_carry_out(trials, timeout_s))
+    return results
+
+
+class Trial:
+    """One attempt to reach one target."""
+
+    def __init__(self, name: str, address: "Tuple[int, str]", port: int, token: bytes) -> None:
+        self.name = name
+        self.why = ""  # why it failed
+        self.over = False
+        self.milliseconds = 0.0
+        self._begun = time.monotonic()
+        self._nonce = os.urandom(NONCE)
+        self._expected = proof(token, self._nonce)
+        self._got = b""
+        self._sent = False
+        self.socket = socket.socket(address[0], socket.SOCK_STREAM)
+        self.socket.setblocking(False)
+        self._check(self.socket.connect_ex((address[1], port)))
+
+    @property
+    def waits_for(self) -> int:
+        return selectors.EVENT_READ if self._sent else selectors.EVENT_WRITE
+
+    def proceed(self) -> None:
+        """The socket is ready for what the trial waits for."""
+        try:
+            if not self._sent:
+                if self._check(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+                    self.socket.send(self._nonce)
+                    self._sent = True
+                return
+            data = self.socket.recv(PROOF + 1 - len(self._got))
+            self._got += data
+            if not data or len(self._got) >= PROOF:
+                self.end("" if hmac.compare_digest(self._got, self._expected) else "something else answers there")
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._check(error.errno or errno.EIO)
+
+    def end(self, why: str) -> None:
+        """It is known how this one ended."""
+        self.why, self.over = why, True
+        self.milliseconds = round((time.monotonic() - self._begun) * 1000, 1)
+        self.socket.close()
+
+    def time_out(self) -> None:
+        """The deadline has passed."""
+        self.end("accepted, but no answer came" if self._sent else TIMED_OUT)
+
+    def _check(self, code: int) -> bool:
+        if code in (0, errno.EINPROGRESS):
+            return code == 0
+        self.end(_WORDS.get(code, os.strerror(code)))
+        return False
+
+
+def _carry_out(trials: List[Trial], timeout_s: float) -> Dict[str, Tuple[str, float]]:
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        for trial in trials:
+            if not trial.over:
+                selector.register(trial.socket, trial.waits_for, trial)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            for key, _ in selector.select(left):
+                trial = key.data
+                trial.proceed()
+                if trial.over:
+                    selector.unregister(key.fileobj)
+                else:
+                    selector.modify(key.fileobj, trial.waits_for, trial)
+    for trial in trials:
+        if not trial.over:
+            trial.time_out()
+    return {trial.name: (trial.why, trial.milliseconds) for trial in trials}
+
+
+def _resolver(address: str) -> Any:
+    def resolve() -> "Tuple[int, str]":
+        family, _, _, _, place = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0]
+        return family, str(place[0])
+
+    return resolve
