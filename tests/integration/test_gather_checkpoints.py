@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import NotFitError
-from launcher.gather import checkpoints as module
 from launcher.gather.checkpoints import ALL, NEWEST, Checkpoints
+from launcher.gather.disk import Disk
 from launcher.hosts.local_session import LocalSession
 from launcher.hosts.session import Session
 from tests.gather_lab import BadLink, CuttingSession, make_checkpoint, prune, running, source, tree, until
 from worker.contract.checkpoints import ARRAYS, verify
 
+pytestmark = pytest.mark.usefixtures("impatient")
 SIZE = 3 << 20
 
 
@@ -173,7 +174,7 @@ def test_a_link_in_a_checkpoint_is_not_followed(tmp_path: Path) -> None:
 def test_one_that_has_no_room_at_home_waits_and_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     room = 1000
-    monkeypatch.setattr(module.Disk, "free_bytes", lambda _: room)
+    monkeypatch.setattr(Disk, "free_bytes", lambda _: room)
     here = source(tmp_path)
     make_checkpoint(here.folder, 1)
     with running(one := Checkpoints(here, tell=told.append)):

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import NotFitError, RunError
-from launcher.gather import mirror as mirror_module
-from launcher.gather.mirror import Mirror
+from launcher.gather.mirror import WINDOW, Mirror
+from launcher.gather.segments import Segments
 from launcher.hosts.local_session import LocalSession
 from launcher.hosts.session import Session
 from tests.gather_lab import BadLink, append, descriptors, running, source, tree, until, write
 
+pytestmark = pytest.mark.usefixtures("impatient")
 FILES = ("events.jsonl", "agent.log", "g1/rank0.log", "g1/rank0.progress.jsonl", "g1/rank12.log", "g2/rank0.log")
 
 
@@ -142,7 +143,8 @@ def test_a_file_that_is_another_one_now_begins_anew_and_the_old_one_is_kept(
         if alive:
             change()
             append(there, b"more")
-            until(lambda: home.read_bytes() == there.read_bytes(), "the new file")
+            # Between the old file and the new one there is none, for a moment.
+            until(lambda: home.exists() and tree(home.parent)["rank0.log"] == tree(there.parent)["rank0.log"], "it")
     if not alive:
         change()
         append(there, b"more")
@@ -211,19 +213,19 @@ def test_a_slow_reader_bounds_what_is_under_way(tmp_path: Path, monkeypatch: pyt
     write(Path(here.folder) / "agent.log", b"x" * (8 << 20))
     taken = 0
     held = threading.Event()
-    add = mirror_module.Segments.add
+    add = Segments.add
 
-    def slowly(self: mirror_module.Segments, number: int, offset: int, data: memoryview) -> None:
+    def slowly(self: Segments, number: int, offset: int, data: memoryview) -> None:
         nonlocal taken
         taken += len(data)
         held.wait(30)
         add(self, number, offset, data)
 
-    monkeypatch.setattr(mirror_module.Segments, "add", slowly)
+    monkeypatch.setattr(Segments, "add", slowly)
     with running(one := Mirror(here)):
         until(lambda: taken > 0, "the first frame")
         time.sleep(0.3)
-        assert taken <= mirror_module.WINDOW
+        assert taken <= WINDOW
         held.set()
         assert one.settle(20)
     assert tree(here.home) == tree(here.folder)

@@ -13,6 +13,7 @@ from launcher.hosts.local_session import LocalSession
 from launcher.hosts.session import Session
 from tests.gather_lab import BadLink, CuttingSession, append, running, source, tree, until, write
 
+pytestmark = pytest.mark.usefixtures("impatient")
 EVENTS = "output/logs/events.out.tfevents.1.h.v2"
 
 
