@@ -215,11 +215,11 @@ class OutputAtHome:
 
     def _want(self, file: Remote, temporary: str) -> Want:
         """From the byte on where a cut left the copy, if it is still that file; else from 0."""
-        here = self._disk.inside.size(temporary)
-        if here and self._coming.of.get(temporary) == {"of": file.path, **_note(file)} and here <= file.bytes:
-            return Want(file.path, here, self._disk.tail(temporary, here))
-        self._disk.inside.remove(temporary)
-        return Want(file.path)
+        if self._coming.of.get(temporary) == {"of": file.path, **_note(file)}:
+            here = self._disk.inside.size(temporary)
+            if 0 < here <= file.bytes:
+                return Want(file.path, here, self._disk.tail(temporary, here))
+        return Want(file.path)  # what may lie under the temporary name is written over
 
     def _note_sizes(self, files: Sequence[Remote]) -> None:
         for file in files:
