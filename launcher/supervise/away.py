@@ -46,7 +46,6 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     fleet = Fleet(order, front)
     fleet.reach()
     fleet.make_ready(stage_here)
-    facts = fleet.look()
     resume_dirs = fleet.bring_checkpoint(order.resume_dir) if order.resume_dir else {}
 
     def plan(generation: int, facts: Facts, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
@@ -63,8 +62,8 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     return Prepared(
         order,
         fleet.hosts,
-        plan(order.generation, facts),
-        lambda generation, avoid: plan(generation, fleet.look(again=True), avoid),
+        fleet.examine(lambda facts: plan(order.generation, facts)),
+        lambda generation, avoid: plan(generation, fleet.facts(), avoid),
         fleet.activated,
         fleet.gathering,
     )
@@ -127,18 +126,27 @@ class Fleet:
             gone={name: one_.activated.gone for name, one_ in ready.items()},
         )
 
-    def look(self, *, again: bool = False) -> Facts:
-        """The facts of all hosts. The first look tries everything that a run needs, and raises NotFitError with all
-        that is amiss; `again` only gathers."""
-        spec, run = self._order.spec, self._order.run
-        sessions: dict[str, Session] = {**self._here, **{name: self._session(name) for name in self._away}}
-        if again:
-            facts = remote.gather(spec, run, sessions, staged=self._staged)
-        else:
-            examined = preflight.examine(spec, run, sessions, staged=self._staged, tell=self._front.tell)
-            preflight.refuse(examined.findings, spec=spec.path)
-            facts = examined.seen.facts
-        return {name: self._with_data(name, found) for name, found in facts.items()}
+    def examine(self, planner: Callable[[Facts], LaunchPlan]) -> LaunchPlan:
+        """Try everything that the run needs of its hosts, the ports of the very plan that is returned among it.
+
+        Raises NotFitError with all that is amiss, SpecError for what no host could do.
+        """
+        spec = self._order.spec
+        examined = preflight.examine(
+            spec,
+            self._order.run,
+            self._sessions(),
+            staged=self._staged,
+            planner=lambda facts: planner(self._with_data(facts)),
+            tell=self._front.tell,
+        )
+        preflight.refuse(examined.findings, spec=spec.path)
+        return examined.seen.plan or planner(self._with_data(examined.seen.facts))
+
+    def facts(self) -> Facts:
+        """What the hosts are like now, for another plan. Raises NotFitError."""
+        order = self._order
+        return self._with_data(remote.gather(order.spec, order.run, self._sessions(), staged=self._staged))
 
     def bring_checkpoint(self, folder: str) -> Mapping[str, str]:
         """The checkpoint to go on from, on every host: its folder there by host. Raises NotFitError or RunError."""
@@ -182,12 +190,18 @@ class Fleet:
     def _connect(self, name: str) -> Callable[[], Session]:
         return lambda: self._reacher.open(self._away[name])
 
+    def _sessions(self) -> dict[str, Session]:
+        return {**self._here, **{name: self._session(name) for name in self._away}}
+
     def _session(self, name: str) -> Session:
         host = self.hosts[name]
         assert isinstance(host, SshHost)
         return host.session()
 
-    def _with_data(self, name: str, found: HostFacts) -> HostFacts:
+    def _with_data(self, facts: Facts) -> Facts:
+        return {name: self._with_data_of(name, found) for name, found in facts.items()}
+
+    def _with_data_of(self, name: str, found: HostFacts) -> HostFacts:
         spec, ready = self._order.spec, self._ready.get(name)
         if ready is None:
             return replace(found, data={key: data.path for key, data in spec.data.items()})
