@@ -139,8 +139,8 @@ class _Completing:
         return bool(differ)
 
     def _compare_output(self, output: OutputAtHome) -> None:
-        """Files that only grow were checked by their ends alone."""
-        differ = self._differing(output.files())
+        """What was here before, and what only grows, was checked by its size or its end alone."""
+        differ = self._differing(output.unproved())
         for path in differ:
             output.forget(path)
         if differ:

@@ -67,6 +67,11 @@ class Disk:
     def close(self) -> None:
         self.inside.close()
 
+    def heed(self) -> None:
+        """Raises StoppedError if somebody asked us to stop."""
+        if self._stopping.is_set():
+            raise StoppedError
+
     def append(self, path: str, offset: int, data: bytes | memoryview) -> None:
         """Add bytes to a file that ends at `offset`. Waits, for as long as it takes, for a full disk to have room."""
         descriptor = self.open(path)

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from launcher.gather.again import Gatherer, Source
@@ -84,10 +84,11 @@ class OutputAtHome:
         self._have = {path: have for path, note in self._notes.of.items() if (have := self._read_note(path, note))}
         self._before: dict[str, Remote] = {}
         self._hopeless: dict[str, Remote] = {}  # cannot be kept here under its name
+        self._proved: set[str] = set()
         self._torn: dict[str, int] = {}  # how often a file was changed while it was copied
 
     def look(self, pull: Pull, *, final: bool) -> bool:
-        """List what is there and bring a part of what is new; True if more is to be done at once.
+        """List what is there and bring what is new; True if it is worth another look at once.
 
         `final`: nobody writes any more, so nothing is left for a later look.
         """
@@ -102,13 +103,18 @@ class OutputAtHome:
         room = self._room()
         grows = self._affordable(plan.grows, room)
         copies = self._affordable(plan.copies, room - sum(file.bytes for file in grows))
-        self._grow(pull, some := _first(grows))
-        torn = self._copy(pull, others := _first(copies))
-        return len(some) < len(grows) or len(others) < len(copies) or bool(plan.moves) or torn
+        for group in _groups(grows):
+            self._grow(pull, group)
+        torn = [self._copy(pull, group) for group in _groups(copies)]
+        return bool(plan.moves) or any(torn)
 
     def files(self) -> dict[str, int]:
         """The size of each file that is here."""
         return {path: have.bytes for path, have in self._have.items()}
+
+    def unproved(self) -> dict[str, int]:
+        """Of those, the ones whose whole content has not been compared with the host's since this object was made."""
+        return {path: size for path, size in self.files().items() if path not in self._proved}
 
     def forget(self, path: str) -> None:
         """What is here of a file is not what the host has: bring all of it again."""
@@ -161,8 +167,7 @@ class OutputAtHome:
         self._remember({file.path: have})
 
     def _grow(self, pull: Pull, files: Sequence[Remote]) -> None:
-        if not files:
-            return
+        self._disk.heed()
         wants = []
         for file in files:
             have = self._have.get(file.path)
@@ -188,8 +193,7 @@ class OutputAtHome:
 
     def _copy(self, pull: Pull, files: Sequence[Remote]) -> bool:
         """Whether some were changed under our hands and are worth another try at once."""
-        if not files:
-            return False
+        self._disk.heed()
         temporary = [_temporary(file.path) for file in files]
         wants = [self._want(file, path) for file, path in zip(files, temporary, strict=True)]
         notes = {t: {"of": f.path, **_note(f)} for f, t in zip(files, temporary, strict=True) if f.bytes >= _RESUMABLE}
@@ -202,6 +206,7 @@ class OutputAtHome:
             sink.close()
             done = {files[i].path: Have(end.bytes, end.inode, end.mtime_ns) for i, end in sink.done.items()}
             self._remember(done)
+            self._proved |= done.keys()
         for index, error in sink.failed.items():
             self._cannot(files[index], error)
         for index in sink.torn:
@@ -210,11 +215,11 @@ class OutputAtHome:
 
     def _want(self, file: Remote, temporary: str) -> Want:
         """From the byte on where a cut left the copy, if it is still that file; else from 0."""
-        here = self._disk.inside.size(temporary)
-        if here and self._coming.of.get(temporary) == {"of": file.path, **_note(file)} and here <= file.bytes:
-            return Want(file.path, here, self._disk.tail(temporary, here))
-        self._disk.inside.remove(temporary)
-        return Want(file.path)
+        if self._coming.of.get(temporary) == {"of": file.path, **_note(file)}:
+            here = self._disk.inside.size(temporary)
+            if 0 < here <= file.bytes:
+                return Want(file.path, here, self._disk.tail(temporary, here))
+        return Want(file.path)  # what may lie under the temporary name is written over
 
     def _note_sizes(self, files: Sequence[Remote]) -> None:
         for file in files:
@@ -238,17 +243,19 @@ class OutputAtHome:
             self._progress(path, count)
 
 
-def _first(files: Sequence[Remote]) -> list[Remote]:
-    """So many that one request for them is no burden."""
-    group = next(in_frames(file.path for file in files), [])
-    taken: list[Remote] = []
-    size = 0
-    for file in files[: len(group)]:
-        size += file.bytes
-        if taken and size > _MOST_BYTES_AT_ONCE:
-            break
-        taken.append(file)
-    return taken
+def _groups(files: Sequence[Remote]) -> Iterator[list[Remote]]:
+    """So many at once that one request for them is no burden."""
+    by_path = {file.path: file for file in files}
+    for paths in in_frames(by_path):
+        group: list[Remote] = []
+        size = 0
+        for file in (by_path[path] for path in paths):
+            size += file.bytes
+            if group and size > _MOST_BYTES_AT_ONCE:
+                yield group
+                group, size = [], file.bytes
+            group.append(file)
+        yield group
 
 
 def _temporary(path: str) -> str:

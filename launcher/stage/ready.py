@@ -22,6 +22,7 @@ class Goods:
     """What travels to every host of a run, surveyed once. `data` and `on_host` are by the names of the spec."""
 
     sources: Tree | None = None
+    only_setup: bool = False  # the workers run nothing of it: they get an empty folder
     data: Mapping[str, Data] = field(default_factory=dict)
     on_host: Mapping[str, str] = field(default_factory=dict)  # paths that must be there already
     dataset: Data | None = None
@@ -69,13 +70,14 @@ def make_ready(
             source, log = done.source, done.log
         activated = there.activate(host.activate) if host.activate is not None else Activated()
         folder = HostFolder(posixpath.join(there.workdir, run, host.name))
-        copy = folder.sources(goods.sources.digest if goods.sources is not None else "none")
+        copied = goods.sources if not goods.only_setup else None
+        copy = folder.sources(copied.digest if copied is not None else "none")
         return Ready(
             workdir=there.workdir,
             folder=folder.root,
             code=there.code,
             python=there.python,
-            source=there.copy(source if goods.sources is not None else "", copy),
+            source=there.copy(source if copied is not None else "", copy),
             data={**data, **on_host},
             dataset=dataset,
             activated=activated,

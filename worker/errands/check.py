@@ -6,7 +6,7 @@ The coordinator sends, as often as it likes:
   listen {ports, token}       answered by listening {failed: {port: why}, extra: a port of the kernel's choice}
   try {targets: {id: [address, port, token]}, timeout_s}      answered by tried {results: {id: [why, milliseconds]}}
 `why` is empty for a target that was reached and answered as the host whose token that is. Whoever listens proves that
-it knows its own token; so an address that leads to another machine is found, and a port that somebody else holds.
+it knows its token; so an address that leads to another machine is found, and a port that somebody else holds.
 Like TensorFlow, this listens on every interface. The extra port shows whether a firewall lets only `ports` through.
 One process does it all: with many hosts most of a check's time is the start of Pythons.
 """

@@ -9,7 +9,6 @@ that fails, or does not end, is in `failures` with the reason.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Any, Dict, Mapping
 
 from ..contract.machine import gpus, ports
@@ -50,5 +49,5 @@ def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
         "logout": people.logout,
     }
     if order.get("gpus"):
-        chosen["gpus"] = lambda: [asdict(one) for one in gpus.find(environment.get("CUDA_VISIBLE_DEVICES"))]
+        chosen["gpus"] = lambda: [one._asdict() for one in gpus.find(environment.get("CUDA_VISIBLE_DEVICES"))]
     return chosen

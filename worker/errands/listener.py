@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import hmac
 import os
 import selectors
 import socket
@@ -14,7 +12,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 NONCE = 16
-PROOF = 32
+TOKEN = 32  # a random text that names a host in this check; no secret
 _PATIENCE_S = 10.0  # with a connection that says nothing
 
 
@@ -38,8 +36,8 @@ def listen(ports: List[int], token: bytes) -> Tuple[Dict[str, str], int]:
 
 
 def proof(token: bytes, nonce: bytes) -> bytes:
-    """What a listener answers to a nonce."""
-    return hmac.new(token, nonce, hashlib.sha256).digest()
+    """What a listener answers to a nonce: bytes have come through both ways, and it is the host that was meant."""
+    return nonce + token
 
 
 def _listener(port: int) -> socket.socket:

@@ -6,7 +6,6 @@ import array
 import fcntl
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address
 from typing import List, NamedTuple
 
 _SIOCGIFCONF = 0x8912
@@ -58,7 +57,7 @@ def _version4() -> List[Interface]:
             found.append(
                 Interface(
                     label.partition(":")[0],  # an alias, eth0:1, is the interface eth0
-                    str(IPv4Address(request[_NAME + 4 : _NAME + 8])),
+                    socket.inet_ntop(socket.AF_INET, request[_NAME + 4 : _NAME + 8]),
                     _prefix4(probe, request),
                 )
             )
@@ -84,9 +83,9 @@ def _version6() -> List[Interface]:
     for line in lines:
         try:
             digits, _, prefix, _, _, name = line.split()
-            address = IPv6Address(bytes.fromhex(digits))
-            if not address.is_link_local:
-                found.append(Interface(name, str(address), int(prefix, 16)))
+            address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+            if not digits.startswith(("fe8", "fe9", "fea", "feb")):
+                found.append(Interface(name, address, int(prefix, 16)))
         except ValueError:
             continue
     return found

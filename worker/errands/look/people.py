@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import pwd
-import shutil
-import subprocess
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+
+from ...contract.machine.paths import which
 
 _NO_LOGIN = ("nologin", "false", "sync", "halt", "shutdown", "git-shell", "")
 _FIRST = 1000  # of people's numbers
@@ -79,9 +78,11 @@ def _name(uid: int) -> str:
 
 def _asked() -> Optional[bool]:
     """What logind itself says; None if it cannot be asked."""
-    busctl = shutil.which("busctl")
+    busctl = which("busctl")
     if busctl is None:
         return None
+    import subprocess
+
     manager = ["org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager"]
     try:
         said = subprocess.run(
@@ -102,7 +103,7 @@ def _setting(key: str) -> Optional[str]:
     value: Optional[str] = None
     files = ["/usr/lib/systemd/logind.conf", "/etc/systemd/logind.conf"]
     for folder in ("/usr/lib/systemd", "/run/systemd", "/etc/systemd"):
-        files += sorted(glob.glob(f"{folder}/logind.conf.d/*.conf"))
+        files += _inside(f"{folder}/logind.conf.d")
     for path in files:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -113,3 +114,10 @@ def _setting(key: str) -> Optional[str]:
         except OSError:
             continue
     return value
+
+
+def _inside(folder: str) -> List[str]:
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".conf")]
+    except OSError:
+        return []
