@@ -1,16 +1,18 @@
 # make up     the environment, then the default cluster.yaml to its end (offline once the packages are there)
 # make test   the environment, then the tests
 # make rescue-proof  workers killed and frozen at random, every bit compared: ROUNDS=50 SEED=1, about half an hour
+# make lab    hosts to play with on this machine, until Ctrl-C: HOSTS=4; NET=1 for networks of their own (root); JUMP=1
 # make check  ruff, mypy --strict, the import-direction test
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: up test rescue-proof check env clean
+.PHONY: up test rescue-proof lab check env clean
 
 ROUNDS ?= 50
 SEED   ?= 1
+HOSTS  ?= 4
 
 up: $(STAMP)
 	$(BIN)/python -m launcher up cluster.yaml
@@ -20,6 +22,9 @@ test: $(STAMP)
 
 rescue-proof: $(STAMP)
 	$(BIN)/python -m benchmarks.rescue_proof --seed $(SEED) --rounds $(ROUNDS)
+
+lab: $(STAMP)
+	@$(BIN)/python -m tests.lab --hosts $(HOSTS) $(if $(NET),--net) $(if $(JUMP),--jump)
 
 check: $(STAMP)
 	$(BIN)/ruff check --no-cache .

@@ -140,10 +140,10 @@ class FakeRun:
         self.of_rank(0, records.RANK_EPOCH, **fields)
         return self
 
-    def checkpoint(self, step: int, why: str = "every") -> str:
+    def checkpoint(self, step: int, why: str = "every", rank: int = 0, **more: Any) -> str:
         name = checkpoint_name(self.generation, step)
         epoch = step // self.steps_per_epoch
-        self.of_rank(0, records.CHECKPOINT, name=name, step=step, epoch=epoch, why=why)
+        self.of_rank(rank, records.CHECKPOINT, name=name, step=step, epoch=epoch, why=why, **more)
         return name
 
     def ended(self, rank: int, state: str, **fields: Any) -> None:

@@ -266,14 +266,18 @@ def tidy(folder, temporary):
     import shutil
     import time
 
-    try:
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        try:
             stale = name.endswith(".tmp") and os.lstat(path).st_mtime < time.time() - STALE_S
-            if stale or name.startswith(temporary):
+            if not stale and not name.startswith(temporary):
+                continue
+            if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        pass
+            else:
+                os.unlink(path)
+        except OSError:  # another client was faster
+            continue
 
 
 if __name__ == "__main__":

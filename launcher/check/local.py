@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Container, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from launcher.check import cores, gpus, network, ports
+from launcher.check import gpus, network
 from launcher.errors import NotFitError
 from launcher.plan.facts import Facts, Gpu, HostFacts
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec, HostSpec
+from worker.contract.machine import cores, ports
+from worker.contract.machine.identity import machine
 
 _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 # What a plan adds to. Nothing else: facts are written to files, and an environment holds secrets.
@@ -67,15 +68,6 @@ def gather(
             environment={name: os.environ[name] for name in _KEPT if name in os.environ},
         )
     return facts
-
-
-def machine() -> str:
-    """This running kernel and its network. /etc/machine-id would do neither: clones share it, containers lack it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/net').readlink()}"
-    except OSError:
-        return socket.gethostname()
 
 
 def installed_code() -> str:

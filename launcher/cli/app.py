@@ -24,7 +24,9 @@ app = typer.Typer(
 def register() -> None:
     """Add every verb, in the order in which help shows them. What is heavy they import inside their functions."""
     from launcher.cli.attach import attach
+    from launcher.cli.check import check
     from launcher.cli.down import down
+    from launcher.cli.fetch import fetch
     from launcher.cli.init import init
     from launcher.cli.list_ import list_runs
     from launcher.cli.logs import logs
@@ -39,6 +41,7 @@ def register() -> None:
     verbs: dict[str, Callable[..., object]] = {
         "init": init,
         "schema": schema,
+        "check": check,
         "plan": plan,
         "up": up,
         "resume": resume,
@@ -47,6 +50,7 @@ def register() -> None:
         "status": status,
         "logs": logs,
         "down": down,
+        "fetch": fetch,
         "report": report,
         "ps": ps,
     }

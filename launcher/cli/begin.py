@@ -11,18 +11,20 @@ from worker.contract.states import ExitCode
 
 if TYPE_CHECKING:
     from launcher.runs.folder import RunFolder
-    from launcher.supervise.launch import Prepared
+    from launcher.supervise.order import Order
 
 
-def begin_and_show(prepared: Prepared, *, detach: bool, plain: bool, verbose: bool) -> int:
+def begin_and_show(order: Order, *, detach: bool, plain: bool, verbose: bool) -> int:
     """Start the coordinator; then follow the run, or say how to come back."""
     from launcher.cli.follow import follow
     from launcher.supervise import launch
+    from launcher.view.waiting import Waiting
 
     sys.stdout.flush()
     sys.stderr.flush()
-    launch.begin(prepared, draw_report)
-    run = prepared.run
+    with Waiting(sys.stderr) as waiting:
+        launch.begin(order, draw_report, waiting)
+    run = order.run
     if detach:
         typer.echo(run.name)
         typer.echo(f"see it: launcher attach {run.name}\nend it: launcher down {run.name}", err=True)

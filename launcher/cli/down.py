@@ -34,10 +34,32 @@ def down(
     if not coordinates(run):
         typer.echo(f"The coordinator of {run.name} is dead; asking the agents themselves.", err=True)
     if not stop(run, how, "down"):
-        typer.echo(f"Nothing of {run.name} is alive.")
-        return int(ExitCode.TRAINED)
+        return _stop_far(run, how)
     typer.echo(f"{run.name}: stopping" + ("" if now else ", a checkpoint is saved first") + " …")
     return _wait(run)
+
+
+def _stop_far(run: RunFolder, how: str) -> int:
+    """Without a coordinator, what is on other machines has to be asked there; then its files come home."""
+    import sys
+
+    from launcher.cli.fetch import fetch_hosts
+    from launcher.supervise import abroad
+    from launcher.view.waiting import Waiting
+
+    with Waiting(sys.stderr) as waiting:
+        there, failed = abroad.stop_agents(run, how, "down", waiting)
+        for host, why in failed.items():
+            typer.echo(f"{host} could not be asked: {why}", err=True)
+        if not there:
+            if not failed:
+                typer.echo(f"Nothing of {run.name} is alive.")
+            return int(ExitCode.NOT_FIT if failed else ExitCode.TRAINED)
+        hosts = [host for host in abroad.far_hosts(run) if host.name in there]
+        with abroad.reached(run, hosts, waiting) as made:
+            fetch_hosts(abroad.sources(run, hosts, made), sys.stdout)
+    typer.echo(f"{run.name}: stopped on {', '.join(there)}. Go on from its checkpoint: launcher resume {run.name}")
+    return int(ExitCode.NOT_FIT if failed else ExitCode.TRAINED)
 
 
 def _wait(run: RunFolder) -> int:

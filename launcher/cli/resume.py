@@ -36,7 +36,10 @@ def resume(
     from launcher.runs import alive, listing
     from launcher.runs.read import read_run
     from launcher.supervise import launch
+    from launcher.supervise.about import load_again, read_about, write_about
     from launcher.supervise.newest import newest_checkpoint
+    from launcher.supervise.order import Order
+    from launcher.supervise.prepare import find_secrets
 
     wrong = [text for text in overrides or () if not text.startswith(MAY_CHANGE)]
     if wrong:
@@ -48,9 +51,9 @@ def resume(
     if alive.anything(run):
         raise UsageError(f"{run.name} is still alive", hint=f"see it: launcher attach {run.name}")
     view = read_run(run)
-    about = launch.read_about(run)
+    about = read_about(run)
     every = [*about["overrides"], *(overrides or ())]
-    spec = launch.load_again(run, every)
+    spec = load_again(run, every)
     _refuse_if_done(view, spec)
     found = newest_checkpoint(run)
     for name, problems in found.passed_over:
@@ -59,10 +62,10 @@ def resume(
         typer.echo(f"{run.name}: going on from {found.name}", err=True)
     elif spec.train is not None:
         typer.echo(f"{run.name} has no whole checkpoint: starting from the beginning", err=True)
-    launch.find_secrets(spec, os.environ)
-    launch.write_about(spec, run, every, launch.command_started_at())
-    prepared = launch.prepare(spec, run, generation=view.generation + 1, resumes=found.name, resume_dir=found.folder)
-    return begin_and_show(prepared, detach=detach, plain=plain, verbose=verbose)
+    secrets = find_secrets(spec, os.environ)
+    write_about(spec, run, every, launch.command_started_at())
+    order = Order(run, spec, secrets, view.generation + 1, found.name, found.folder)
+    return begin_and_show(order, detach=detach, plain=plain, verbose=verbose)
 
 
 def _refuse_if_done(view: RunView, spec: ClusterSpec) -> None:

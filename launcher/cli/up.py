@@ -34,18 +34,22 @@ def up(
     from launcher.runs import listing
     from launcher.spec import load
     from launcher.supervise import launch
+    from launcher.supervise.about import write_about
+    from launcher.supervise.order import Order
+    from launcher.supervise.prepare import find_secrets
 
     spec = load(spec_file, overrides or ())
-    launch.refuse_remote(spec)
-    launch.find_secrets(spec, os.environ)
+    secrets = find_secrets(spec, os.environ)
     launched_at = launch.command_started_at()
     runs = Path(spec.coordinator.runs)
     run = listing.make_run_folder(runs, spec.name, datetime.now())  # noqa: DTZ005 - a person reads the name
     listing.remember(runs, os.environ)
     try:
-        launch.write_about(spec, run, overrides or (), launched_at)
-        prepared = launch.prepare(spec, run)
-    except BaseException:
-        shutil.rmtree(run.path, ignore_errors=True)  # nothing has begun: there is no run to look at
+        write_about(spec, run, overrides or (), launched_at)
+        return begin_and_show(Order(run, spec, secrets), detach=detach, plain=plain, verbose=verbose)
+    except launch.NotStartedError:
         raise
-    return begin_and_show(prepared, detach=detach, plain=plain, verbose=verbose)
+    except BaseException:
+        if not run.journal.exists():  # nothing has begun: there is no run to look at
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise

@@ -83,6 +83,10 @@ class Host(ABC):
     """A machine of the spec."""
 
     name: str
+    remote = False  # its link may break and come back, and its files are not here
+
+    def drop(self) -> None:  # noqa: B027 - most have none
+        """Forget a connection that has fallen silent, so that the next stream gets a fresh one."""
 
     def open(self, target: RunOnHost, *, start: bool) -> Stream:
         """A fresh stream to the run's agent; with `start`, one is started if there is none.

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from launcher.errors import NotFitError, Problem, SpecError
 from launcher.plan import gpus
+from launcher.plan.copies import savers
 from launcher.plan.environment import Life, Seat, check, endpoint, environment
 from launcher.plan.facts import Facts, HostFacts
 from launcher.plan.model import UNKNOWN, HostPlan, LaunchPlan, RankPlan
@@ -41,7 +42,8 @@ def plan(
         raise SpecError([Problem(spec.path, "hosts", "is empty", expected="at least one host")])
     splits = gpus.split(spec.hosts, facts)
     seats = _seats(spec.hosts, facts, splits, avoid_ports)
-    life = _life(seats, run, generation, resumes, resume_dirs, all(found.counted for found in splits.values()))
+    counted = all(found.counted for found in splits.values())
+    life = _life(seats, run, generation, resumes, resume_dirs, counted, savers(spec, seats))
     return LaunchPlan(
         run=run,
         generation=generation,
@@ -136,7 +138,13 @@ def _check_apart(seats: Sequence[Seat]) -> None:
 
 
 def _life(
-    seats: Sequence[Seat], run: str, generation: int, resumes: str, resume_dirs: Mapping[str, str], counted: bool
+    seats: Sequence[Seat],
+    run: str,
+    generation: int,
+    resumes: str,
+    resume_dirs: Mapping[str, str],
+    counted: bool,
+    savers: frozenset[int],
 ) -> Life:
     ends = [endpoint(s.address, s.port) for s in seats if s.address is not None and s.port is not None]
     return Life(
@@ -147,6 +155,7 @@ def _life(
         addresses=tuple(dict.fromkeys(seat.address for seat in seats if seat.address is not None)),
         resumes=resumes,
         resume_dirs=resume_dirs,
+        savers=savers,
     )
 
 
@@ -174,6 +183,7 @@ def _rank(spec: ClusterSpec, seat: Seat, life: Life) -> RankPlan:
         secrets=spec.secrets,
         files=_files(seat, life.generation),
         stop="SIGTERM" if spec.program else "message",
+        saves=seat.rank in life.savers,
     )
 
 

@@ -43,11 +43,17 @@ class Life:
     addresses: tuple[str, ...]
     resumes: str
     resume_dirs: Mapping[str, str]
+    savers: frozenset[int]  # the ranks that save checkpoints
 
 
 def endpoint(address: str, port: int) -> str:
     """`address:port` as TensorFlow reads it: IPv6 in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def data_variable(name: str) -> str:
+    """The variable that says where named data are."""
+    return names.DATA + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def tf_config(cluster: Sequence[str], rank: int) -> str:
@@ -66,6 +72,7 @@ def environment(spec: ClusterSpec, seat: Seat, life: Life) -> Mapping[str, str]:
     env[names.GENERATION] = str(life.generation)
     if seat.facts is not None:
         env.update(_paths(seat.rank, seat.facts, life))
+        env.update((data_variable(name), path) for name, path in seat.facts.data.items())
         env["CUDA_VISIBLE_DEVICES"] = ",".join(seat.gpus)
     env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     env.update(_threads(seat.threads))
@@ -153,6 +160,8 @@ def _train(spec: ClusterSpec, seat: Seat, life: Life) -> dict[str, object]:
     train = spec.train
     assert train is not None
     dataset = {"kind": train.dataset.kind, "path": train.dataset.path}
+    if seat.facts is not None and seat.facts.dataset is not None:
+        dataset["kind"], dataset["path"] = seat.facts.dataset
     if train.dataset.function is not None:
         dataset["function"] = train.dataset.function
     return {
@@ -173,6 +182,7 @@ def _train(spec: ClusterSpec, seat: Seat, life: Life) -> dict[str, object]:
             "every_epochs": spec.checkpoint.every_epochs,
             "every_steps": spec.checkpoint.every_steps,
             "every_seconds": spec.checkpoint.every_seconds,
+            "saves": seat.rank in life.savers,
         },
     }
 

@@ -33,6 +33,8 @@ class HostFacts:
     gpus: tuple[Gpu, ...] = ()
     proxies: bool = False  # http(s)_proxy or grpc_proxy is set in its environment
     environment: Mapping[str, str] = field(default_factory=dict)  # what the plan adds to: no_proxy, PYTHONPATH; no more
+    data: Mapping[str, str] = field(default_factory=dict)  # the spec's named data: where they are on it
+    dataset: tuple[str, str] | None = None  # kind and path of the data set's files, where they were brought there
     interface: str = ""  # the network interface that has `address`, where it is known: for NCCL
 
 

@@ -69,17 +69,15 @@ def _rank(rank: RankPlan) -> dict[str, Any]:
         "secrets": list(rank.secrets),
         "files": dict(rank.files),
         "stop": rank.stop,
+        "saves": rank.saves,
         "known": rank.known,
     }
 
 
 def _read_host(value: Any) -> HostPlan:
-    local = value["local"]
-    if not isinstance(local, bool):
-        raise TypeError(f"'local' is {local!r}, and true or false is expected")
     return HostPlan(
         name=_text(value, "name"),
-        local=local,
+        local=_truth(value, "local"),
         folder=_maybe_text(value, "folder"),
         code=_maybe_text(value, "code"),
         ranks=tuple(_check(rank, int, "ranks") for rank in _list(value, "ranks")),
@@ -103,6 +101,7 @@ def _read_rank(value: Any) -> RankPlan:
         secrets=_texts(value, "secrets"),
         files=_table(value, "files"),
         stop=stop,
+        saves=_truth({"saves": False, **value}, "saves"),
     )
 
 
@@ -110,6 +109,12 @@ def _check(found: Any, kind: type, key: str) -> Any:
     if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
         raise TypeError(f"{key!r} holds {found!r}, and {kind.__name__} is expected")
     return found
+
+
+def _truth(value: Any, key: str) -> bool:
+    if not isinstance(value[key], bool):
+        raise TypeError(f"{key!r} is {value[key]!r}, and true or false is expected")
+    return bool(value[key])
 
 
 def _text(value: Any, key: str) -> str:

@@ -27,6 +27,7 @@ class RankPlan:
     secrets: tuple[str, ...]  # names only
     files: Mapping[str, str]  # what it writes: log, progress, checkpoints, output → path
     stop: Literal["message", "SIGTERM"]  # how it is first asked to stop
+    saves: bool = False  # whether it writes checkpoints; what a program saves is not known
 
     @property
     def known(self) -> bool:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.runs.fields import integer, text
+from launcher.runs.fields import integer, text, texts
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Alive
 from worker.contract import records
@@ -88,6 +88,7 @@ def process_lives(pid: int, start_time: int) -> bool:
 def who_lives(folder: RunFolder, run_events: Sequence[Record], host_events: Mapping[str, Sequence[Record]]) -> Alive:
     """Ask for the coordinator and for every agent that is or was on this machine."""
     machine = _first_line("/etc/machine-id")
+    remote = texts(_newest(run_events, records.COORDINATOR_STARTED), "remote", most=10_000)
 
     def process(host: str, pid: int, start_time: int) -> bool:
         return _same_boot(_newest(host_events[host], records.AGENT_STARTED)) and process_lives(pid, start_time)
@@ -97,7 +98,7 @@ def who_lives(folder: RunFolder, run_events: Sequence[Record], host_events: Mapp
         agents={
             host: agent_pid(folder, host, events)
             for host, events in host_events.items()
-            if text(_newest(events, records.AGENT_STARTED), "machine_id") in ("", machine)
+            if host not in remote and text(_newest(events, records.AGENT_STARTED), "machine_id") in ("", machine)
         },
         process=process,
     )

@@ -42,6 +42,14 @@ def texts(record: Record, key: str, most: int = 100) -> tuple[str, ...]:
     return tuple(item[:_MAX_TEXT] for item in value[:most] if isinstance(item, str))
 
 
+def numbers(record: Record, key: str, most: int = 128) -> dict[str, float | None]:
+    """The numbers of an object by their names, at most `most` of them; None for what is not finite or no number."""
+    value = record.get(key)
+    if not isinstance(value, dict):
+        return {}
+    return {name[:64]: number(value, name) for name in list(value)[:most] if isinstance(name, str)}
+
+
 def objects(record: Record, key: str, most: int = 10_000) -> list[Record]:
     """The objects of a list, at most `most` of them."""
     value = record.get(key)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from launcher.runs.fields import integer, number, text
+from launcher.runs.copies import Divergence
+from launcher.runs.fields import integer, number, numbers, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import CheckpointView, EpochView, GenerationView
 from worker.contract import records
@@ -32,7 +33,9 @@ def epochs(host_events: HostEvents, generations: Sequence[GenerationView]) -> tu
     return tuple(kept[epoch] for epoch in sorted(kept))
 
 
-def checkpoints(folder: RunFolder, host_events: HostEvents) -> tuple[CheckpointView, ...]:
+def checkpoints(
+    folder: RunFolder, host_events: HostEvents, divergences: Sequence[Divergence] = ()
+) -> tuple[CheckpointView, ...]:
     """What is published and not pruned, by step."""
     found: dict[tuple[str, str], CheckpointView] = {}
     for host, events in host_events.items():
@@ -47,6 +50,7 @@ def checkpoints(folder: RunFolder, host_events: HostEvents) -> tuple[CheckpointV
                     epoch=integer(record, "epoch"),
                     why=text(record, "why"),
                     path=str(Path(folder.host(host).checkpoints) / name),
+                    in_doubt=any(divergence.concerns(name) for divergence in divergences),
                 )
             elif record["type"] == records.CHECKPOINT_PRUNED:
                 found.pop((host, name), None)
@@ -96,16 +100,24 @@ def _epoch(record: Record, generation: int) -> EpochView | None:
     epoch = integer(record, "epoch")
     if epoch is None:
         return None
+    metrics = numbers(record, "metrics")
+
+    def accuracy(name: str) -> float | None:
+        """The trainer's, or the model's own by that name, where the trainer knows of no classes."""
+        told = number(record, name)
+        return metrics.get(name) if told is None else told
+
     return EpochView(
         epoch=epoch,
         generation=generation,
         step=integer(record, "step"),
         loss=number(record, "loss"),
-        accuracy=number(record, "accuracy"),
+        accuracy=accuracy("accuracy"),
         val_loss=number(record, "val_loss"),
-        val_accuracy=number(record, "val_accuracy"),
+        val_accuracy=accuracy("val_accuracy"),
         seconds=number(record, "seconds"),
         images_per_second=number(record, "images_per_second"),
+        metrics=metrics,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from launcher.runs.copies import Divergence
 from worker.contract.states import RUN_ALIVE, RankState, RunState
 
 
@@ -40,6 +41,7 @@ class EpochView:
     val_accuracy: float | None = None
     seconds: float | None = None
     images_per_second: float | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # the model's own, those of validation as `val_…`
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class CheckpointView:
     epoch: int | None
     why: str
     path: str
+    in_doubt: bool = False  # its copies differ, or it came after one whose copies do: `resume` passes it over
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class RunView:
     epochs: tuple[EpochView, ...] = ()
     generations: tuple[GenerationView, ...] = ()
     checkpoints: tuple[CheckpointView, ...] = ()
+    divergences: tuple[Divergence, ...] = ()  # the first of each generation that has one
     test_loss: float | None = None
     test_accuracy: float | None = None
     time_to_first_step_s: float | None = None
@@ -123,7 +127,14 @@ class RunView:
     exit_code: int | None = None
     cause: Cause | None = None
     agents: Mapping[str, int | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # what the coordinator had to say beside all this
+    unreachable: Mapping[str, str] = field(default_factory=dict)  # host → why: what is told of it may be old
 
     @property
     def ended(self) -> bool:
         return self.state not in RUN_ALIVE
+
+    @property
+    def newest_checkpoint(self) -> CheckpointView | None:
+        """The newest one that `resume` may go on from, as far as the journals tell."""
+        return next((c for c in reversed(self.checkpoints) if not c.in_doubt), None)

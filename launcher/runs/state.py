@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from launcher.runs import lineage
+from launcher.runs import copies, lineage
 from launcher.runs.fields import integer, number, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Alive, GenerationView, RankView, RunView
 from launcher.runs.tail import Progress
 from launcher.runs.told import RunTold, told_by_coordinator, told_of_rank
-from launcher.runs.verdict import RankNow, Verdict, verdict
+from launcher.runs.verdict import RankNow, Verdict, diverged, verdict
 from worker.contract import records
 from worker.contract.records import Record
 from worker.contract.states import EXIT_CODE_OF, RANK_ALIVE, RUN_ALIVE, RankState
@@ -32,10 +32,13 @@ def fold(
     told = told_by_coordinator(run_events)
     generation = told.generation
     ranks = [_now(rank, host, told, host_events, alive) for rank, host in generation.ranks] if generation else []
+    divergences = copies.divergences(host_events)
     by_agents = told.end is None and alive.coordinator is None
     said = Verdict(told.state, told.reason, told.cause)
     if by_agents:
-        said = verdict(folder, generation.generation if generation else 0, ranks, alive, host_events)
+        number_of = generation.generation if generation else 0
+        said = verdict(folder, number_of, ranks, alive, host_events)
+        said = diverged(said, [found for found in divergences if found.generation == number_of])
     ended = said.state not in RUN_ALIVE
     generations = tuple(told.generations[number_] for number_ in sorted(told.generations))
     result = lineage.result(host_events, generation)
@@ -55,7 +58,8 @@ def fold(
         ranks=tuple(_rank(folder, generation, rank, progress.get(rank.rank)) for rank in ranks if generation),
         epochs=lineage.epochs(host_events, generations),
         generations=tuple(_with_reason(g, host_events) for g in generations),
-        checkpoints=lineage.checkpoints(folder, host_events),
+        checkpoints=lineage.checkpoints(folder, host_events, divergences),
+        divergences=divergences,
         test_loss=number(result, "test_loss"),
         test_accuracy=number(result, "test_accuracy"),
         time_to_first_step_s=_time_to_first_step(told, host_events, generations, progress),
@@ -63,6 +67,8 @@ def fold(
         exit_code=_exit_code(told, said) if ended else None,
         cause=said.cause,
         agents=dict(alive.agents),
+        remarks=tuple(told.remarks),
+        unreachable=dict(told.unreachable),
     )
 
 

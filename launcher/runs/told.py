@@ -11,6 +11,9 @@ from worker.contract import records
 from worker.contract.records import Record
 from worker.contract.states import RANK_ENDED, RankState, RunState, WorkerExit
 
+_MOST_HOSTS = 10_000
+_MOST_REMARKS = 1_000
+
 
 @dataclass
 class RunTold:
@@ -30,6 +33,8 @@ class RunTold:
     cause: Cause | None = None
     end: Record | None = None
     heard_at: float | None = None  # the time of the last record
+    remarks: list[str] = field(default_factory=list)
+    unreachable: dict[str, str] = field(default_factory=dict)  # host → why, while its link is lost
 
     @property
     def generation(self) -> GenerationView | None:
@@ -54,7 +59,7 @@ def _created(told: RunTold, record: Record) -> None:
         told.started_at = launched if launched is not None else number(record, "t")
     told.workers = integer(record, "workers")
     told.epochs = integer(record, "epochs")
-    told.hosts = texts(record, "hosts", most=10_000)
+    told.hosts = texts(record, "hosts", most=_MOST_HOSTS)
 
 
 def _coordinator_started(told: RunTold, record: Record) -> None:
@@ -63,6 +68,7 @@ def _coordinator_started(told: RunTold, record: Record) -> None:
     told.state, told.reason = RunState.PREPARING, ""
     told.end = told.cause = None
     told.stop_asked = ""
+    told.unreachable = {}
 
 
 def _run_state(told: RunTold, record: Record) -> None:
@@ -101,6 +107,20 @@ def _cause(told: RunTold, record: Record) -> None:
     )
 
 
+def _link_lost(told: RunTold, record: Record) -> None:
+    if len(told.unreachable) < _MOST_HOSTS:
+        told.unreachable[text(record, "host")] = text(record, "why")
+
+
+def _link_back(told: RunTold, record: Record) -> None:
+    told.unreachable.pop(text(record, "host"), None)
+
+
+def _remark(told: RunTold, record: Record) -> None:
+    if len(told.remarks) < _MOST_REMARKS:
+        told.remarks.append(text(record, "text"))
+
+
 def _run_ended(told: RunTold, record: Record) -> None:
     told.state = run_state(text(record, "state")) or RunState.FAILED
     told.reason = text(record, "message")
@@ -113,6 +133,9 @@ _TAKE = {
     records.RUN_STATE: _run_state,
     records.GENERATION_STARTED: _generation_started,
     records.STOP_REQUESTED: _stop_requested,
+    records.REMARK: _remark,
+    records.LINK_LOST: _link_lost,
+    records.LINK_BACK: _link_back,
     records.CAUSE: _cause,
     records.RUN_ENDED: _run_ended,
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from launcher.runs.copies import Divergence
 from launcher.runs.fields import integer, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Alive, Cause
 from launcher.runs.told import RankTold, how_ended
 from worker.contract import records
 from worker.contract.records import Record
-from worker.contract.states import RANK_ALIVE, RankState, RunState, WorkerExit
+from worker.contract.states import RANK_ALIVE, RUN_ALIVE, RankState, RunState, WorkerExit
 
 GONE = "the coordinator is gone"
 _PEER = "peer"
@@ -58,6 +59,14 @@ def verdict(
     return _ended(ranks)
 
 
+def diverged(said: Verdict, found: Sequence[Divergence]) -> Verdict:
+    """A run that ended, whichever way but by failing, has failed if copies of a checkpoint differ."""
+    if not found or said.state in RUN_ALIVE or said.state == RunState.FAILED:
+        return said
+    fields = found[0].as_cause()
+    return Verdict(RunState.FAILED, found[0].message, Cause(rank=None, **fields))
+
+
 def cause_of(folder: RunFolder, generation: int, rank: RankNow) -> Cause:
     """The cause that a failed rank is."""
     failure = rank.told.failure or {}
@@ -89,8 +98,10 @@ def _living_state(ranks: Sequence[RankNow]) -> RunState:
 
 def _failed(folder: RunFolder, generation: int, failed: Sequence[RankNow]) -> Verdict:
     first = min(failed, key=_when_and_whether_a_victim)
+    differs = integer(first.told.failure or {}, "differs")
+    first = next((rank for rank in failed if rank.rank == differs), first)
     cause = cause_of(folder, generation, first)
-    not_fit = first.told.exit_code == WorkerExit.NOT_FIT
+    not_fit = first.told.exit_code == WorkerExit.NOT_FIT and first.told.first_step_at is None
     said = f": {cause.message}" if cause.message else ""
     return Verdict(
         RunState.NOT_FIT if not_fit else RunState.FAILED,

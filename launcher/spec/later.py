@@ -8,21 +8,13 @@ from typing import Any
 
 from launcher.spec.nodes import Loc
 
-_HOST_KEYS = ("activate", "setup", "workdir", "transport", "host_keys", "allow_public")
-
 # Path → None: the key as a whole; or a pattern of the values that are meant. `[]` stands for every item.
 LATER: dict[str, str | None] = {
-    **{f"hosts[].{key}": None for key in _HOST_KEYS},
-    **{f"host_defaults.{key}": None for key in _HOST_KEYS},
-    "data": None,
     "program.mirrored": None,
     "program.keras_repair": None,
     "program.resume": None,
     "program.one_seed": None,
-    "checkpoint.home": None,
-    "checkpoint.copies": None,
     "restart": None,
-    "timeouts.host": None,
     "coordinator.on_end": None,
     "coordinator.on_event": None,
 }

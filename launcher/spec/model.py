@@ -46,6 +46,11 @@ class HostSpec:
     host_keys: str = "known"
     allow_public: bool = False
 
+    @property
+    def must_be_made_ready(self) -> bool:
+        """Whether something has to be run on the host before workers can be started there."""
+        return bool(self.setup) or self.activate is not None
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -103,13 +108,26 @@ class SyncSpec:
 
 
 @dataclass(frozen=True)
+class DataSpec:
+    """Named data: a path of this machine that is brought to the hosts, or one that every host has (`on_host`)."""
+
+    path: str
+    on_host: bool = False
+
+
+@dataclass(frozen=True)
 class CheckpointSpec:
-    """When the trainer saves, in whichever of the units were given, and how many checkpoints are kept."""
+    """When the trainer saves, in whichever of the units were given, how many checkpoints are kept, and where.
+
+    `copies` is on how many hosts each is written; None: on two, if there are two.
+    """
 
     every_epochs: int | None = 1
     every_steps: int | None = None
     every_seconds: float | None = None
     keep: int = 3
+    home: Literal["newest", "all"] = "newest"  # which of them are brought to this machine
+    copies: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +162,14 @@ class ClusterSpec:
     train: TrainSpec | None = None
     program: ProgramSpec | None = None
     secrets: tuple[str, ...] = ()
+    data: Mapping[str, DataSpec] = field(default_factory=dict)
     checkpoint: CheckpointSpec = CheckpointSpec()
     timeouts: Timeouts = Timeouts()
+
+    @property
+    def plain(self) -> bool:
+        """Whether every host is this machine, as it is."""
+        return all(host.local and not host.must_be_made_ready for host in self.hosts)
 
     @property
     def runs_own_code(self) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from launcher.spec import schema
 from launcher.spec.hosts import known_workers, refuse_set_variables, resolve_hosts
@@ -14,6 +15,7 @@ from launcher.spec.model import (
     ClusterSpec,
     CoordinatorSpec,
     DatasetSpec,
+    DataSpec,
     HostSpec,
     Named,
     ProgramSpec,
@@ -67,7 +69,8 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         train=train,
         program=program,
         secrets=_secrets(given.get("secrets", []), hosts, report),
-        checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint()),
+        data=_data(given.get("data", {}), report, places),
+        checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint(), hosts, report),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
     )
 
@@ -157,9 +160,28 @@ def _secrets(names: Sequence[str], hosts: Sequence[HostSpec], report: Report) ->
     return tuple(names)
 
 
-def _checkpoint(checkpoint: schema.Checkpoint) -> CheckpointSpec:
-    every = checkpoint.every
-    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep)
+def _checkpoint(checkpoint: schema.Checkpoint, hosts: Sequence[HostSpec], report: Report) -> CheckpointSpec:
+    every, copies = checkpoint.every, checkpoint.given.get("copies")
+    home: Literal["newest", "all"] = "all" if checkpoint.given.get("home") == "all" else "newest"
+    if copies is not None and copies > len(hosts):
+        report.add(
+            ("checkpoint", "copies"),
+            f"{copies} copies for {len(hosts)} host{'s' if len(hosts) > 1 else ''}",
+            expected="at most one copy on each host",
+        )
+    return CheckpointSpec(every.get("epochs"), every.get("steps"), every.get("seconds"), checkpoint.keep, home, copies)
+
+
+def _data(given: Mapping[str, str], report: Report, places: Places) -> Mapping[str, DataSpec]:
+    """`host:/path` is on the hosts already; anything else is a path of this machine."""
+    found = {}
+    for name, path in given.items():
+        on_host = path.startswith("host:")
+        there = path.removeprefix("host:")
+        if not there or (on_host and not there.startswith(("/", "~"))):
+            report.add(("data", name), "no whole path", expected="a path of this machine, or host:/PATH", found=path)
+        found[name] = DataSpec(there if on_host else places.absolute(there), on_host)
+    return found
 
 
 def _runs(coordinator: schema.Coordinator | None, places: Places) -> str:

@@ -209,9 +209,9 @@ class Checkpoint(Keys):
     """When state is saved, and what is kept of it."""
 
     every: Intervals = default("1 epoch", "epochs, steps, a time, or a list of these", "[1 epoch, 10 min]", "100 steps")
-    keep: Count = default(3, "so many of the newest stay")
+    keep: Count = default(3, "so many of the newest stay on each host")
     home: Annotated[str, OneOf("newest", "all")] = absent("which of them are brought to this machine", "newest")
-    copies: Few = absent("on how many hosts each is written", "2")
+    copies: Few = absent("on how many hosts each is written; default: 2 where there are two or more hosts", "2")
 
 
 class Restart(Keys):

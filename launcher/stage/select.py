@@ -47,8 +47,8 @@ class _Patterns(Protocol):
     def check_file(self, file: str) -> _Verdict: ...
 
 
-def selected(root: Path, exclude: Sequence[str], runs: Path) -> list[Entry]:
-    """What of a folder travels, in no order. An ignored folder is not looked into.
+def selected(root: Path, exclude: Sequence[str], runs: Path, *, ignored: bool = False) -> list[Entry]:
+    """What of a folder travels, in no order. An ignored folder is not looked into; with `ignored`, none is.
 
     Raises UsageError for a link that leads out of the folder, NotFitError for what cannot be read.
     """
@@ -67,7 +67,7 @@ def selected(root: Path, exclude: Sequence[str], runs: Path) -> list[Entry]:
             if base and any(item.name == "pyvenv.cfg" for item in items):
                 chosen.remove(Entry(base[:-1], "dir"))
                 continue
-            patterns = (*_own_patterns(folder, base), *above)
+            patterns = () if ignored else (*_own_patterns(folder, base), *above)
             for item in items:
                 path = base + item.name
                 is_folder = item.is_dir(follow_symlinks=False)
@@ -137,6 +137,11 @@ def _pattern(name: str) -> str:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def is_secret(name: str) -> bool:
+    """Whether a file of this name never travels."""
+    return _never(name, False)
 
 
 def _never(name: str, is_folder: bool) -> bool:

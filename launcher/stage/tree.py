@@ -7,13 +7,14 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from launcher.errors import LauncherError, NotFitError
+from worker.contract import trees
 
 _PIECE = 1 << 20
 
@@ -148,23 +149,19 @@ def _is_file(entry: Entry) -> bool:
     return entry.kind in ("file", "program")
 
 
-def _combined(entries: Iterator[tuple[Entry, str]] | Sequence[tuple[Entry, str]]) -> str:
-    whole = hashlib.sha256()
-    for entry, content in sorted(entries, key=lambda pair: os.fsencode(pair[0].path)):
-        whole.update(b"\0".join((entry.kind.encode(), os.fsencode(entry.path), content.encode())) + b"\n")
-    return whole.hexdigest()[:32]
+def _combined(entries: Iterable[tuple[Entry, str]]) -> str:
+    return trees.digest(trees.Item(e.kind, e.path, content, e.size) for e, content in entries)
 
 
 def _content(root: Path, entry: Entry) -> str:
     if entry.kind == "dir":
         return ""
-    content = hashlib.sha256()
     if entry.kind == "link":
-        content.update(os.fsencode(entry.target))
-    else:
-        with open(_opened(root / entry.path), "rb", buffering=0) as file:
-            while piece := file.read(_PIECE):
-                content.update(piece)
+        return entry.target
+    content = hashlib.sha256()
+    with open(_opened(root / entry.path), "rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            content.update(piece)
     return content.hexdigest()
 
 

@@ -75,12 +75,14 @@ def root_cause(ends: Sequence[RankEnd]) -> RankEnd | None:
 
     A rank that was ended by its agent, stopped when asked to or left after a rescue is never the cause while another
     one failed by itself. Among those, one that died of its own accord goes before one that only says that a peer was
-    lost; then the earliest.
+    lost; then the earliest. Where the workers did not agree, each says which rank differs: that one is the cause.
     """
     failed = [end for end in ends if end.state == RankState.FAILED]
     if not failed:
         failed = [end for end in ends if end.state == RankState.RESCUED]
-    return min(failed, key=lambda end: (end.reason in VICTIM_REASONS, end.t), default=None)
+    first = min(failed, key=lambda end: (end.reason in VICTIM_REASONS, end.t), default=None)
+    differs = first.failure.get("differs") if first else None
+    return next((end for end in failed if end.rank == differs and end.reason == "cluster"), first)
 
 
 def explain(end: RankEnd) -> tuple[str, str]:

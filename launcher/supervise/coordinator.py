@@ -8,14 +8,18 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from launcher.errors import LauncherError
-from launcher.hosts.base import Host, RunOnHost, Stream
+from launcher.gather.gathering import Gathering
+from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
+from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_lines
 from launcher.spec.model import ClusterSpec
+from launcher.stage.remote import Activated
 from launcher.supervise.control import ControlServer
 from launcher.supervise.events import (
     AgentSaid,
@@ -35,6 +39,8 @@ from launcher.supervise.events import (
     StopHow,
     Tick,
 )
+from launcher.supervise.homecoming import Homecoming
+from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.orders import start_message
 from launcher.supervise.patient import PatientJournal
@@ -44,9 +50,9 @@ from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 Replan = Callable[[int, frozenset[int]], LaunchPlan]
 
 PORT_TAKEN_TEXT = "Could not start gRPC server"
-RECONNECTS = 5
 UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
+CATCH_UP_S = 5.0
 FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
 
 
@@ -65,21 +71,24 @@ class Coordinator:
         listener: socket.socket,
         journal: PatientJournal,
         term: int,
+        activated: Mapping[str, Activated] | None = None,
+        gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
         self._run = run
         self._spec = spec
-        self._hosts = hosts
         self._replan = replan
         self._secrets = secrets
         self._journal = journal
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
-        self._streams: dict[str, Stream] = {}
-        self._reopened: dict[str, int] = {}
         self._machine = Machine(plan, term, spec.timeouts.connect)
+        self._activated = activated or {}
+        self._home = Homecoming(gathering, journal, plan) if gathering else None
+        self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._conclusion: End | None = None
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
+        self._hurried = False  # somebody would not wait any longer
 
     @property
     def state(self) -> RunState:
@@ -89,6 +98,8 @@ class Coordinator:
         """Blocks until the run has ended, everything is gone and the end is written down."""
         with self._signals() as wake:
             self._selector.register(wake, selectors.EVENT_READ, self._on_signal)
+            if self._home:
+                self._home.begin()
             self._perform(self._machine.begin(time.monotonic()))
             while not self._machine.ended:
                 self._turn(0.5)
@@ -103,14 +114,15 @@ class Coordinator:
     def _turn(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):
             key.data()
+        if self._home:
+            self._home.tend()
         for order in self._control.take():
+            self._hurried |= order.get("how") == "now"
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
-        for host, stream in list(self._streams.items()):
-            if stream.wants_write:
-                try:
-                    stream.flush()
-                except OSError:
-                    self._lost(host)
+        if how := self._machine.stopping:
+            longest = self._spec.timeouts.stop + UNKILLABLE_S
+            self._links.patience_s = longest + (self._spec.timeouts.checkpoint if how == "graceful" else 0.0)
+        self._links.tend()
 
     def _tell(self, event: Event) -> None:
         self._perform(self._machine.handle(event, time.monotonic()))
@@ -119,13 +131,13 @@ class Coordinator:
         for instruction in instructions:
             match instruction:
                 case Reach(host):
-                    self._open(host, start=True)
+                    self._links.open(host, start=True)
                 case Send(host, message):
-                    self._send(host, message)
+                    self._links.send(host, message)
                 case StartRanks(host):
                     plan = self._machine.plan
                     self._over.discard(host)
-                    self._send(host, start_message(plan, self._spec, host, self._machine.term, self._secrets))
+                    self._links.send(host, self._start_message(plan, host))
                 case MakePlan(generation, avoid, reason):
                     self._plan_again(generation, avoid, reason)
                 case Note(kind, fields):
@@ -142,39 +154,25 @@ class Coordinator:
         self._journal.append(records.REPLANNED, generation=generation, reason=reason)
         self._tell(PlanMade(plan))
 
-    # Streams.
+    # What comes over the links.
 
-    def _open(self, host: str, *, start: bool) -> None:
+    def _target(self, host: str) -> RunOnHost:
         plan = next(h for h in self._machine.plan.hosts if h.name == host)
         assert plan.folder is not None
         assert plan.code is not None
-        target = RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
-        try:
-            stream = self._hosts[host].open(target, start=start)
-        except LauncherError as error:
-            self._tell(HostGone(host, error.message))
-            return
-        self._streams[host] = stream
-        self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))
+        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
 
-    def _read(self, host: str) -> None:
-        stream = self._streams.get(host)
-        if stream is None:
-            return
-        try:
-            messages, is_open = stream.receive()
-        except (wire.WireError, OSError):
-            messages, is_open = [], False
-        for message in messages:
-            self._message(host, message)
-        if not is_open:
-            self._lost(host)
+    def _start_message(self, plan: LaunchPlan, host: str) -> dict[str, Any]:
+        activated = self._activated.get(host, Activated())
+        return start_message(plan, self._spec, host, self._machine.term, self._secrets, activated)
 
-    def _message(self, host: str, message: wire.Message) -> None:
+    def said(self, host: str, message: wire.Message) -> None:
+        """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._over.add(host)
+            self._catch_up(host)
             self._tell(HostGone(host, str(message.get("why", "no agent of this run is alive there"))))
         else:
             event = message.get("event")
@@ -182,9 +180,33 @@ class Coordinator:
                 self._watch(host, event)
             self._tell(AgentSaid(host, message))
 
+    def _catch_up(self, host: str) -> None:
+        """What an agent wrote down before it left, while nobody listened."""
+        if not self._machine.has_heard_of(host):
+            return
+        if self._home:
+            self._home.settle(CATCH_UP_S)
+        for event in read_journal(Path(self._run.host(host).journal)):
+            self._watch(host, event)
+            self._tell(AgentSaid(host, {"type": wire.EVENT, "event": event}))
+
+    def gone(self, host: str, why: str) -> None:
+        """No stream to the host can be had."""
+        self._tell(HostGone(host, why))
+
+    def link_lost(self, host: str, why: str) -> None:
+        """Training goes on there, unseen."""
+        self._journal.append(records.LINK_LOST, host=host, why=why)
+
+    def link_back(self, host: str, after_s: float) -> None:
+        """What was missed comes now."""
+        self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
+
     def _watch(self, host: str, event: Mapping[str, Any]) -> None:
         """What the shell itself keeps of an agent's record, and what only the rank's log can tell of it."""
         kind = event.get("type")
+        if self._home:
+            self._home.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
             self._over.add(host)
         elif kind == records.RANK_RESULT and event.get("model"):
@@ -196,53 +218,27 @@ class Coordinator:
                 failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
                 self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
 
-    def _send(self, host: str, message: Mapping[str, Any]) -> None:
-        stream = self._streams.get(host)
-        if stream is None:
-            return
-        try:
-            stream.send(message)
-        except OSError:
-            self._lost(host)
-
-    def _lost(self, host: str) -> None:
-        """The stream has ended: the agent may be gone, or only its relay."""
-        complaint = self._close(host)
-        if self._machine.ended:
-            return
-        tries = self._reopened[host] = self._reopened.get(host, 0) + 1
-        if tries > RECONNECTS:
-            self._tell(HostGone(host, complaint or "its stream broke again and again"))
-        else:
-            self._open(host, start=False)
-
-    def _close(self, host: str) -> str:
-        stream = self._streams.pop(host, None)
-        if stream is None:
-            return ""
-        self._selector.unregister(stream)
-        complaint = stream.complaint()
-        stream.close()
-        return complaint
-
     # The end.
 
     def _part(self, end: End) -> None:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
-        term = self._machine.term
-        busy = [host for host in self._streams if host not in self._over]
+        links, term = self._links, self._machine.term
+        links.closing = True
+        busy = [host for host in links.open_hosts if host not in self._over]
         for host in busy:
-            self._send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
+            links.send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
         deadline = time.monotonic() + self._spec.timeouts.stop + UNKILLABLE_S
-        while any(host in self._streams for host in busy if host not in self._over) and time.monotonic() < deadline:
+        while set(busy) & set(links.open_hosts) - self._over and time.monotonic() < deadline:
             self._turn(0.1)
-        for host in list(self._streams):
-            self._send(host, {"type": wire.LEAVE, "term": term})
+        for host in links.open_hosts:
+            links.send(host, {"type": wire.LEAVE, "term": term})
         deadline = time.monotonic() + LEAVE_S
-        while self._streams and time.monotonic() < deadline:
+        while links.open_hosts and time.monotonic() < deadline:
             self._turn(0.1)
-        for host in list(self._streams):
-            self._close(host)
+        for host in links.open_hosts:
+            links.close(host)
+        if self._home:
+            self._home.complete(self._not_hurried)
         if end.cause is not None:
             self._journal.append(records.CAUSE, **self._with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])
@@ -253,6 +249,10 @@ class Coordinator:
         deadline = time.monotonic() + FULL_DISK_S
         while not self._journal.retry() and time.monotonic() < deadline:
             time.sleep(0.5)
+
+    def _not_hurried(self) -> bool:
+        self._turn(0.0)
+        return not self._hurried
 
     def _with_log(self, cause: Mapping[str, Any]) -> dict[str, Any]:
         fields = dict(cause)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.plan.model import LaunchPlan
+from launcher.runs.copies import KINDS, Copies, Divergence
 from launcher.supervise.causes import UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
 from launcher.supervise.events import (
     AgentSaid,
@@ -61,8 +62,17 @@ class Machine:
         return self._ended
 
     @property
+    def stopping(self) -> StopHow | None:
+        """How the run was asked to stop; a failure stops it at once. None while it is to go on."""
+        return self._stop or ("now" if self._reacted else None)
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(host.name for host in self.plan.hosts)
+
+    def has_heard_of(self, host: str) -> bool:
+        """Whether the host's agent has answered, at any time."""
+        return host in self._seen
 
     def begin(self, now: float) -> list[Instruction]:
         """The first instructions of the run."""
@@ -101,6 +111,8 @@ class Machine:
         self._parked = False
         self._lost: dict[str, str] = {}  # hosts whose agent is gone → why
         self._reacted = False
+        self._copies = Copies()
+        self._diverged: Divergence | None = None  # found before anybody failed
 
     def _reached(self, host: str, hello: Mapping[str, Any]) -> list[Instruction]:
         if int(hello.get("major", 0)) != wire.MAJOR:
@@ -115,7 +127,7 @@ class Machine:
         kind = message.get("type")
         if kind == wire.COMMANDED:
             self._commanded.add(host)
-            return self._start_if_ready()
+            return [*self._start_if_ready(), *self._said_meanwhile(host)]
         if kind == wire.BEAT:
             return [Send(host, {"type": wire.RENEW, "term": self.term, "nonce": message.get("nonce")})]
         if kind == wire.REFUSED:
@@ -144,6 +156,13 @@ class Machine:
             *(StartRanks(host) for host in self.hosts),
         ]
 
+    def _said_meanwhile(self, host: str) -> list[Instruction]:
+        """What was sent to all hosts while this one's link was lost."""
+        how = self._stop or ("now" if self._diverged else "failed" if self._reacted else "")
+        if not (self._started and how) or host in self._over:
+            return []
+        return [Send(host, {"type": wire.STOP, "how": how, "reason": "asked before, while the link was lost"})]
+
     def _refused(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
         why = str(message.get("why", "no reason given"))
         text = f"the agent on {host} refused {message.get('what')}: {why}"
@@ -169,6 +188,8 @@ class Machine:
         elif kind == records.GENERATION_ENDED:
             self._over.add(host)
             return self._conclude_if_over()
+        elif kind in KINDS:
+            return self._compare(host, event)
         elif kind == records.LEASE_ENDED:
             self._parked = True
         elif kind == records.AGENT_LEFT:
@@ -183,6 +204,17 @@ class Machine:
         # The host's own agent has begun to end its other ranks; the other hosts cannot know.
         self._reacted = True
         return self._stop_hosts("failed", end.told, without=host)
+
+    def _compare(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
+        found = self._copies.add(host, dict(event))
+        if found is None or self._diverged is not None:
+            return []
+        note = Note(records.COPIES_DIFFER, found.as_record())
+        if self._reacted:  # survivors of a failure, which stays the cause
+            return [note]
+        self._diverged, self._reacted = found, True
+        # At once: nothing that these workers could still save is of use.
+        return [note, *self._stop_hosts("now", found.message)]
 
     def _gone(self, host: str, why: str) -> list[Instruction]:
         if host in self._over:
@@ -219,6 +251,8 @@ class Machine:
             return []
         ends = [self._ends[rank] for rank in sorted(self._ends)]
         states = {end.state for end in ends}
+        if self._diverged is not None:
+            return self._end(RunState.FAILED, self._diverged.message, self._diverged.as_cause())
         if len(ends) == len(self.plan.ranks) and states == {RankState.FINISHED}:
             return self._end(RunState.TRAINED, "every rank finished")
         cause = root_cause(ends)

@@ -7,19 +7,27 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.spec.model import ClusterSpec
+from launcher.stage.remote import Activated
 from worker.contract import wire
 
 
 def start_message(
-    plan: LaunchPlan, spec: ClusterSpec, host: str, term: int, secrets: Mapping[str, str]
+    plan: LaunchPlan,
+    spec: ClusterSpec,
+    host: str,
+    term: int,
+    secrets: Mapping[str, str],
+    activated: Activated = Activated(),  # noqa: B008 - immutable
 ) -> dict[str, Any]:
-    """The START message for one host: the only place where the values of secrets stand."""
+    """The START message for one host: the only place where the values of secrets stand, and what `activate:` gave,
+    which may hold some. What the plan sets counts more than that."""
     orders = [
         {
             "rank": rank.rank,
             "argv": list(rank.argv),
             "cwd": rank.cwd,
-            "env": dict(rank.env),
+            "env": {**activated.env, **rank.env},
+            "unset": list(activated.gone),
             "secrets": {name: secrets[name] for name in rank.secrets},
             "stop": rank.stop,
             "chief": rank.rank == 0,

@@ -10,11 +10,12 @@ from typing import TextIO
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Cause, RunView
 from launcher.runs.tail import last_lines
+from launcher.view.advice import next_step
 from launcher.view.figures import real, seconds
 from launcher.view.noise import is_noise
 from launcher.view.tables import print_epochs
 from launcher.view.text import neutral, write
-from worker.contract.states import RUN_RESUMABLE, RunState
+from worker.contract.states import RunState
 
 LAST_LINES = 15
 _LOOK_BACK = 60
@@ -73,8 +74,7 @@ def _goes_on(view: RunView, say: Says) -> None:
 
 def _resumable(view: RunView, say: Says) -> None:
     say.line(_headline(view))
-    if view.checkpoints:
-        newest = view.checkpoints[-1]
+    if (newest := view.newest_checkpoint) is not None:
         say.line(f"  checkpoint: {newest.path}")
     else:
         say.line("  no checkpoint was made: a resumed run starts from the beginning")
@@ -85,7 +85,7 @@ def _failed(view: RunView, say: Says) -> None:
     say.line(_headline(view))
     cause = view.cause
     if cause is None:
-        say.line(f"  next: {_next(view, '')}")
+        say.line(f"  next: {next_step(view)}")
         return
     where = f"rank {cause.rank} on {cause.host}" if cause.rank is not None else cause.host or "the coordinator"
     ended = f"ended with {cause.how}" if cause.rank is not None else cause.how
@@ -101,7 +101,7 @@ def _failed(view: RunView, say: Says) -> None:
             say.line(f"    | {text}")
     if log:
         say.line(f"  the whole log: {log}")
-    say.line(f"  next: {_next(view, cause.hint)}")
+    say.line(f"  next: {next_step(view)}")
 
 
 def _log(view: RunView, cause: Cause) -> str:
@@ -117,10 +117,3 @@ def _last(cause: Cause, log: str) -> list[str]:
     lines = [neutral(text) for text in cause.lines or (last_lines(log, _LOOK_BACK) if log else ())]
     said = [text for text in lines if text.strip() and not is_noise(text)]
     return (said or lines)[-LAST_LINES:]
-
-
-def _next(view: RunView, hint: str) -> str:
-    resume = ""
-    if view.state in RUN_RESUMABLE and view.checkpoints:
-        resume = f"launcher resume {shlex.quote(view.run)} goes on from {view.checkpoints[-1].name}"
-    return "; then ".join(text for text in (hint, resume) if text) or f"launcher logs {shlex.quote(view.run)} shows all"

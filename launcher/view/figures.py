@@ -8,6 +8,7 @@ from launcher.runs.model import EpochView
 from worker.contract.states import RunState
 
 NONE = "–"
+MOST_METRICS = 8  # of a model's own in one line; the report has them all
 PREFIX_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 COLOURS = {
     RunState.TRAINED: "green",
@@ -63,6 +64,9 @@ def epoch_line(epoch: EpochView, planned: int | None) -> str:
         parts.append(f"val_loss {real(epoch.val_loss)}")
     if epoch.val_accuracy is not None:
         parts.append(f"val_accuracy {real(epoch.val_accuracy)}")
+    usual = ("loss", "accuracy", "val_loss", "val_accuracy")
+    own = [f"{name} {real(value)}" for name, value in epoch.metrics.items() if name not in usual]
+    parts += own[:MOST_METRICS]
     if epoch.seconds is not None:
         parts.append(seconds(epoch.seconds))
     if epoch.images_per_second is not None:

@@ -20,6 +20,10 @@ def notes(before: RunView | None, after: RunView) -> Iterator[str]:
     yield from _generations(before, after)
     yield from _epochs(before, after)
     yield from _ranks(before, after)
+    known = before.divergences if before else ()
+    yield from (divergence.message for divergence in after.divergences if divergence not in known)
+    yield from _links(before, after)
+    yield from after.remarks[len(before.remarks) if before else 0 :]
     if before is None or (before.state, before.reason) != (after.state, after.reason):
         yield state_line(after)
 
@@ -50,6 +54,16 @@ def _ranks(before: RunView | None, after: RunView) -> Iterator[str]:
         was = known.get(rank.rank)
         if rank.state in _TOLD and (was is None or was.state != rank.state):
             yield f"rank {rank.rank} on {rank.host} {_end(rank)}"
+
+
+def _links(before: RunView | None, after: RunView) -> Iterator[str]:
+    known = before.unreachable if before else {}
+    for host, why in after.unreachable.items():
+        if host not in known:
+            yield f"the connection to {host} is lost ({why}); training goes on there"
+    for host in known:
+        if host not in after.unreachable and not after.ended:
+            yield f"the connection to {host} is back"
 
 
 def _end(rank: RankView) -> str:

@@ -73,7 +73,8 @@ def _common(ranks: Sequence[RankPlan]) -> Mapping[str, str]:
 
 
 def _rank(rank: RankPlan, host: HostPlan, plan: LaunchPlan, common: Mapping[str, str], width: int) -> Iterator[str]:
-    yield f"Rank {rank.rank} on {visible(host.name)}" + (" (the chief)" if rank.rank == 0 else "")
+    copies = " (saves copies of the checkpoints)" if rank.saves else ""
+    yield f"Rank {rank.rank} on {visible(host.name)}" + (" (the chief)" if rank.rank == 0 else copies)
     yield from _item("argv", " ".join(_word(word) for word in rank.argv), width)
     yield from _item("cwd", rank.cwd or UNKNOWN, width)
     yield from _item("asked to stop by", "a message" if rank.stop == "message" else "SIGTERM", width)

@@ -13,6 +13,7 @@ from launcher.runs.folder import RunFolder
 from launcher.runs.journal import cannot_write
 from launcher.runs.model import RunView
 from launcher.view import values
+from launcher.view.advice import ENDED_EARLY, next_step
 from launcher.view.figures import moment, real, seconds
 from launcher.view.tables import print_epochs
 from launcher.view.text import neutral, write
@@ -50,6 +51,10 @@ def print_report(view: RunView, files: list[Path], out: TextIO) -> None:
         write(out, neutral(text, 4000) + "\n")
 
     say(f"{view.run}  {view.state}{f': {view.reason}' if view.reason else ''}")
+    for divergence in view.divergences:
+        say(f"  diverged             {divergence.message}")
+    if view.state in ENDED_EARLY:
+        say(f"  next                 {next_step(view)}")
     say(f"  started              {moment(view.started_at)}")
     if view.ended and view.started_at is not None and view.ended_at is not None:
         say(f"  took                 {seconds(view.ended_at - view.started_at)}")
@@ -72,9 +77,10 @@ def print_report(view: RunView, files: list[Path], out: TextIO) -> None:
 
 def _csv(view: RunView) -> bytes:
     text = io.StringIO()
-    rows = csv.DictWriter(text, values.EPOCH_KEYS, lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(values.epoch(epoch) for epoch in view.epochs)
+    rows = values.rows(view.epochs)
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
     return text.getvalue().encode()
 
 

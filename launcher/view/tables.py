@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from launcher.runs.model import Cause, EpochView, RunView
 from launcher.runs.told import how_ended
+from launcher.view.advice import ENDED_EARLY, next_step
 from launcher.view.figures import NONE, moment, real, seconds, whole
 from launcher.view.text import neutral
+from launcher.view.values import own_metrics
 from worker.contract.states import RANK_ENDED, RankState
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH_IN_A_FILE = 200
+_GAP = 3  # between two columns
+_Column = tuple[str, list[str]]  # its name and its cells
 
 
 def console(out: TextIO) -> Console:
@@ -54,29 +58,58 @@ def print_status(view: RunView, out: TextIO) -> None:
     say(f"  generation   {view.generation or NONE}")
     if view.cause:
         say(f"  cause        {_cause(view.cause)}")
-    if view.checkpoints:
-        say(f"  checkpoint   {neutral(view.checkpoints[-1].path)}")
+    for divergence in view.divergences:
+        say(f"  diverged     {neutral(divergence.message, 500)}")
+    if view.newest_checkpoint:
+        say(f"  checkpoint   {neutral(view.newest_checkpoint.path)}")
+    if view.state in ENDED_EARLY:
+        say(f"  next         {neutral(next_step(view), 1000)}")
     if view.ranks:
         screen.print()
         screen.print(_ranks(view))
 
 
 def print_epochs(view: RunView, out: TextIO) -> None:
-    """The epochs of a run, one a row. Images/s count training, not validation; each worker does an equal share."""
+    """The epochs of a run, one a row. Images/s count training, not validation; each worker does an equal share.
+
+    The model's own metrics come last, in further tables where the screen is too narrow.
+    """
     workers = {g.generation: len(g.ranks) for g in view.generations}
-    table = _table(("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "time", "images/s", "per worker"), right=8)
-    for epoch in view.epochs:
-        table.add_row(
-            str(epoch.epoch),
-            real(epoch.loss),
-            real(epoch.accuracy),
-            real(epoch.val_loss),
-            real(epoch.val_accuracy),
-            seconds(epoch.seconds),
-            whole(epoch.images_per_second),
-            whole(_per_worker(epoch, workers.get(epoch.generation) or view.workers)),
-        )
-    console(out).print(table)
+    epochs = view.epochs
+    columns = [
+        ("loss", [real(epoch.loss) for epoch in epochs]),
+        ("accuracy", [real(epoch.accuracy) for epoch in epochs]),
+        ("val_loss", [real(epoch.val_loss) for epoch in epochs]),
+        ("val_accuracy", [real(epoch.val_accuracy) for epoch in epochs]),
+        ("time", [seconds(epoch.seconds) for epoch in epochs]),
+        ("images/s", [whole(epoch.images_per_second) for epoch in epochs]),
+        ("per worker", [whole(_per_worker(e, workers.get(e.generation) or view.workers)) for e in epochs]),
+    ]
+    usual = len(columns)
+    for name, shown in own_metrics(epochs).items():
+        columns.append((neutral(shown, 40), [real(epoch.metrics.get(name)) for epoch in epochs]))
+    first = ("epoch", [str(epoch.epoch) for epoch in epochs])
+    screen = console(out)
+    for part in _parts(first, columns, usual, screen.width):
+        table = _table([name for name, _ in part], right=len(part))
+        for row in zip(*(cells for _, cells in part), strict=True):
+            table.add_row(*row)
+        screen.print(table)
+
+
+def _parts(first: _Column, columns: Sequence[_Column], together: int, width: int) -> list[list[_Column]]:
+    """The columns in tables that fit, each beginning with `first`; so many of them stay together whatever the width."""
+    parts = [[first, *columns[:together]]]
+    for column in columns[together:]:
+        if sum(map(_width, [*parts[-1], column])) > width:
+            parts.append([first])
+        parts[-1].append(column)
+    return parts
+
+
+def _width(column: _Column) -> int:
+    name, cells = column
+    return _GAP + max(map(len, [name, *cells]))
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
@@ -90,7 +123,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextI
 def _table(columns: Sequence[str], right: int = 0) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index >= len(columns) - right else "left", overflow="fold")
     return table

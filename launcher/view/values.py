@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
@@ -51,6 +53,9 @@ def status(view: RunView) -> Json:
             for rank in view.ranks
         ],
         "checkpoints": [asdict(checkpoint) for checkpoint in view.checkpoints],
+        "divergences": [asdict(divergence) for divergence in view.divergences],
+        "unreachable": [{"host": host, "why": why} for host, why in view.unreachable.items()],
+        "remarks": list(view.remarks),
         "cause": asdict(view.cause) if view.cause else None,
     }
 
@@ -78,13 +83,43 @@ def report(view: RunView) -> Json:
         "time_to_first_step_s": view.time_to_first_step_s,
         "phases": [{"rank": rank.rank, **dict(rank.phases)} for rank in view.ranks],
         "model": view.model,
+        "divergences": [asdict(divergence) for divergence in view.divergences],
         "cause": asdict(view.cause) if view.cause else None,
     }
 
 
 def epoch(item: EpochView) -> Json:
-    """One epoch of a report, and a row of metrics.csv."""
-    return {key: getattr(item, key) for key in EPOCH_KEYS}
+    """One epoch of a report."""
+    return {**{key: getattr(item, key) for key in EPOCH_KEYS}, "metrics": dict(item.metrics)}
+
+
+def own_metrics(epochs: Sequence[EpochView]) -> dict[str, str]:
+    """The model's own metrics, each followed by its validation's, and what their columns are called.
+
+    One that only says again what a column of every run says (`accuracy`, as a rule) is left out.
+    """
+    names = dict.fromkeys(name for item in epochs for name in item.metrics)
+    known = [name for name in names if not (name in EPOCH_KEYS and all(_same(item, name) for item in epochs))]
+    first = [name for name in known if not (name.startswith("val_") and name.removeprefix("val_") in known)]
+    ordered = [one for name in first for one in (name, f"val_{name}") if one in known]
+    return {name: f"own_{name}" if name in EPOCH_KEYS else name for name in ordered}
+
+
+def _same(item: EpochView, name: str) -> bool:
+    usual, own = getattr(item, name), item.metrics.get(name)
+    return own is None or (usual is not None and math.isclose(usual, own, rel_tol=1e-4))
+
+
+def rows(epochs: Sequence[EpochView]) -> list[Json]:
+    """The rows of metrics.csv: what every run has, then the model's own metrics."""
+    own = own_metrics(epochs)
+    return [
+        {
+            **{key: getattr(item, key) for key in EPOCH_KEYS},
+            **{shown: item.metrics.get(name) for name, shown in own.items()},
+        }
+        for item in epochs
+    ]
 
 
 def moment(at: float | None) -> str | None:

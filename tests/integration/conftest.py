@@ -23,3 +23,9 @@ def house() -> Iterator[AgentHouse]:
     """Agents to reach; at the end all are stopped, and whatever is still alive fails the test."""
     with agents() as house:
         yield house
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gathers tries again soon, however often the connection has broken."""
+    monkeypatch.setattr("launcher.gather.again._LONGEST_WAIT_S", 0.3)

@@ -1,6 +1,6 @@
 """A stand-in for the trainer: does what its arguments say, one after another, and needs nothing but Python.
 
-step:N  epoch:N  phase:NAME  save:N[:torn]  result  failure:REASON  output:NAME  write:TEXT   what it tells or leaves
+step:N  epoch:N  phase:NAME  save:N[:torn|:other]  result  failure:REASON  output:NAME  write:TEXT   what it tells
 train:[FILE]     steps until it is asked to stop, then saves and exits with 82; or with 81 once FILE is there
 wait:FILE  stay  freeze  deaf            waits; sleeps for ever; stops itself; ignores SIGTERM and SIGINT
 orphan:FILE      double-forks a child in a session of its own with a cleared environment that ignores SIGTERM
@@ -38,11 +38,11 @@ def step(number: int) -> None:
     tell(type="step", epoch=1, step=number, steps=1000, loss=1.0 / number, images_per_second=100.0)
 
 
-def save(number: int, why: str = "every", torn: bool = False) -> None:
+def save(number: int, why: str = "every", torn: bool = False, other: bool = False) -> None:
     name = f"g{GENERATION}-s{number}"
     folder = Path(os.environ["LAUNCHER_CHECKPOINT_DIR"], name)
     folder.mkdir()
-    data = f"weights of step {number}".encode()
+    data = f"{'other ' if other else ''}weights of step {number}".encode()
     (folder / "arrays.npz").write_bytes(data[:-1] if torn else data)
     files = {"arrays.npz": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
     manifest = {"files": files, "step": number, "epoch": 1, "generation": GENERATION, "why": why}
@@ -99,7 +99,7 @@ def act(what: str, argument: str) -> None:
         "step": lambda: step(int(argument)),
         "epoch": lambda: tell(type="epoch", epoch=int(argument), loss=0.5, accuracy=0.8, val_loss=float("nan")),
         "phase": lambda: tell(type="phase", name=argument, seconds=0.1),
-        "save": lambda: save(int(argument.split(":")[0]), torn="torn" in argument),
+        "save": lambda: save(int(argument.split(":")[0]), torn="torn" in argument, other="other" in argument),
         "result": lambda: tell(type="result", test_loss=0.4, test_accuracy=0.9, model="model.keras"),
         "failure": lambda: tell(type="failure", reason=argument, message="it went wrong", hint="try again"),
         "output": lambda: put(f"{os.environ['LAUNCHER_OUTPUT_DIR']}/{argument}", f"by g{GENERATION}"),

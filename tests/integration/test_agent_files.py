@@ -65,6 +65,26 @@ def test_of_two_survivors_rescues_of_one_step_one_is_kept(house: AgentHouse, tmp
         assert list(Path(HostFolder(str(folder)).rank_checkpoints(1, rank)).iterdir()) == []
 
 
+def test_of_two_survivors_that_do_not_hold_the_same_the_second_is_told_and_kept_apart(
+    house: AgentHouse, tmp_path: Path
+) -> None:
+    folder, go = tmp_path / "run", tmp_path / "go"
+    agent = house.reach(folder).command()
+    agent.start([
+        rank_order(folder, 0, "step:7", "save:7", f"wait:{go}", "exit:81"),
+        rank_order(folder, 1, "step:7", f"wait:{go}", "save:7:other", "exit:81"),
+    ])  # fmt: skip
+    published = agent.event(records.CHECKPOINT)
+    go.touch()
+    refused = agent.event(records.CHECKPOINT_REFUSED)
+    assert (refused["rank"], refused["name"]) == (1, "g1-s7")
+    assert refused["arrays"] != published["arrays"]
+    assert "not those of the copy" in refused["why"]
+    agent.event(records.GENERATION_ENDED)
+    kept = Path(HostFolder(str(folder)).rank_checkpoints(1, 1)) / "g1-s7"
+    assert (kept / "arrays.npz").read_bytes() == b"other weights of step 7"
+
+
 def test_the_other_survivors_copy_serves_if_the_first_is_torn(house: AgentHouse, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     agent = house.reach(folder).command()

@@ -12,9 +12,11 @@ from launcher.check import gpus
 from launcher.errors import NotFitError
 from launcher.plan.facts import Gpu
 
-LISTED = (
-    "0, GPU-aa01, NVIDIA H100 80GB HBM3, 81559\n1, GPU-bb02, NVIDIA H100 80GB HBM3, 81559\n2, GPU-cc03, odd, [N/A]\n"
-)
+LISTED = """\
+0, GPU-aa01, NVIDIA H100 80GB HBM3, 81559, 550.54
+1, GPU-bb02, NVIDIA H100 80GB HBM3, 81559, 550.54
+2, GPU-cc03, odd, [N/A], 550.54
+"""
 MEMORY = 81559 * 2**20
 
 

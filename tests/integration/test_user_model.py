@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,14 +115,25 @@ def test_loss_regularizer_and_metrics_are_those_of_one_plain_keras_process(two: 
     assert (two[0].folder / "output" / "model.keras").is_file()
 
 
-def test_statistics_masks_and_counters_are_equal_on_all_workers_and_resumed_bit_for_bit(
+def killed_in_mid_epoch(folder: Path, job: dict[str, Any], path: dict[str, str], steps: int) -> Cluster:
+    """Two workers of which the chief was killed at a random moment, within an epoch and not between two."""
+    for seed in itertools.count(20):
+        with cluster(folder / str(seed), {**job, "epochs": 100_000}, env=path) as broken:
+            broken[0].wait_for(records.STEP)
+            time.sleep(random.Random(seed).uniform(0.0, 1.0))
+            broken[0].process.kill()
+            assert broken[1].wait() == WorkerExit.RESCUED, broken[1].log
+        (rescue,) = broken[1].told(records.SAVED)
+        if rescue["step"] % steps:
+            return broken
+    raise AssertionError("unreachable")
+
+
+def test_statistics_masks_counters_and_metrics_are_equal_on_all_workers_and_resumed_bit_for_bit(
     tmp_path: Path, path: dict[str, str]
 ) -> None:
-    job = {**JOB, "model": "mine:split"}
-    with cluster(tmp_path, {**job, "epochs": 100_000}, env=path) as broken:
-        broken[0].wait_for(records.STEP)
-        broken[0].process.kill()
-        assert broken[1].wait() == WorkerExit.RESCUED, broken[1].log
+    job = {**JOB, "model": "mine:measured", "batch_size": 3}
+    broken = killed_in_mid_epoch(tmp_path, job, path, steps=35)
     (rescue,) = broken[1].told(records.SAVED)
     step, end = rescue["step"], rescue["epoch"] + 1
     saved = {"every_epochs": None, "every_steps": step, "every_seconds": None}
@@ -128,6 +142,7 @@ def test_statistics_masks_and_counters_are_equal_on_all_workers_and_resumed_bit_
     # Saved by the chief there, by the other worker here.
     held = arrays(broken[1].checkpoints)
     assert same(held, arrays(whole[0].checkpoints, f"g1-s{step}"))
+    assert {"epoch/metrics/0", "epoch/metrics/3"} <= set(held)
     (count,) = [value for name, value in held.items() if name.endswith(".count")]
     assert count == step
     (seed,) = [value for name, value in held.items() if "seed_generator_state" in name]
@@ -136,7 +151,9 @@ def test_statistics_masks_and_counters_are_equal_on_all_workers_and_resumed_bit_
     with cluster(tmp_path, {**job, "epochs": end}, env=path, generation=2, resume=start) as resumed:
         assert resumed.wait() == [WorkerExit.DONE] * 2, resumed[0].log
     assert same(arrays(resumed[0].checkpoints), arrays(whole[0].checkpoints))
-    assert epochs(resumed)[-1]["loss"] == epochs(whole)[-1]["loss"]
+    for again, once in zip(epochs(resumed), epochs(whole)[rescue["epoch"] - 1 :], strict=True):
+        assert [again[key] for key in ("loss", "metrics")] == [once[key] for key in ("loss", "metrics")]
+    assert set(epochs(whole)[-1]["metrics"]) == {"accuracy", "top2", "val_accuracy", "val_top2"}
     assert "another number gives other results" in whole[0].log
     (build,) = [phase for phase in whole[0].told(records.PHASE) if phase["name"] == "build"]
     assert [text.split()[0] for text in build["splits"]] == ["batch_normalization", "counting", "dropout"]
@@ -183,11 +200,13 @@ def test_pipelines_without_an_order_are_shuffled_alike_on_every_run_and_split_ov
 
 
 REFUSED = """if True:
-    import json, sys, numpy as np, tensorflow as tf
+    import json, sys, keras, numpy as np, tensorflow as tf
     from types import SimpleNamespace
     from worker.train import stream, userdata
     from worker.train.beside import Beside, study
     from worker.train.errors import TrainError
+    from worker.train.objective import Share
+    from worker.train.settings import Named
     from worker.train.userfunction import UserFunction
     from worker.train.usermodel import UserModel
     import mine
@@ -202,10 +221,24 @@ REFUSED = """if True:
             told[name] = error.message
     for name in sys.argv[1:]:
         try:
-            UserModel(SimpleNamespace(model=f"mine:{name}", seed=1), arrays)
+            loss = Named("categorical_crossentropy", {"label_smoothing": 0.5}) if "spec" in name else None
+            UserModel(SimpleNamespace(model=f"mine:{name}", seed=1, loss=loss), arrays)
             told[name] = "nothing"
         except TrainError as error:
             told[name] = f"{error.reason}: {error.message} / {error.hint}"
+    x, y = arrays.x_train[:5], arrays.y_train[:5]
+    smoothed = Named("categorical_crossentropy", {"label_smoothing": 0.5})
+    told["losses"] = []
+    for name, from_logits in (("unsavable", True), ("split", False)):
+        model = UserModel(SimpleNamespace(model=f"mine:{name}", seed=1, loss=smoothed), arrays)
+        net, _ = model.build()
+        outputs = net(x)
+        share = Share(tf.constant(y), outputs, tf.constant([1.0, 1, 1, 1, 0]), 4, 4, 1)
+        keras_loss = keras.losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=0.5, reduction="sum")
+        told["losses"].append([float(model.objective.total(net, share)),
+                               float(keras_loss(keras.ops.one_hot(y[:4], 3), outputs[:4]))])
+        saved = model.to_save([v.numpy() for v in net.weights], keras.optimizers.SGD())
+        told["losses"].append([saved.loss.label_smoothing, 0.5])
     net = mine.split((6,), 3)
     beside = Beside(net, study(net, arrays.x_train[:4])[0])
     outputs, seeds = [], []
@@ -229,6 +262,7 @@ def test_what_cannot_be_trained_is_refused_by_name_and_replicas_draw_apart(path:
         "no_sum": "the metric largest keeps a state that is no sum",
         "unseeded": "random numbers drawn without a seed",
         "too_few": "not compiled with a loss, and the usual one needs classes: targets are numbers from 0 to 2",
+        "own_loss_and_the_specs": "with a loss of its own, and `train.loss` says categorical_crossentropy, too",
         "one_number": "its loss makes one number of a whole batch",
         "absent": "expected a function `absent` in ",
         "split": "nothing",
@@ -238,6 +272,9 @@ def test_what_cannot_be_trained_is_refused_by_name_and_replicas_draw_apart(path:
     for name, message in expected.items():
         assert message in told[name], name
         assert message == "nothing" or told[name].startswith(f"environment: train.model: mine:{name}: "), told[name]
+    for mine, theirs in told["losses"]:
+        assert mine == pytest.approx(theirs, rel=1e-5)
+    assert "drop one of the two" in told["own_loss_and_the_specs"]
     assert "expected `train` to have elements (x, y) of a known shape" in told["batched"]
     assert "expected to know how many elements `train` has, found no end of them" in told["endless"]
     assert f"mine.py:{1 + source_line('raise ValueError')}" in told["raises"]
@@ -251,7 +288,7 @@ def source_line(text: str) -> int:
 
 SPEC = """name: own
 hosts: [{name: here, local: true, workers: 2, gpus: 0}]
-train: {model: "mine:split", dataset: "mine:data", epochs: 1, batch_size: 27}
+train: {model: "mine:split", dataset: "mine:data", epochs: 1, batch_size: 27, loss: {label_smoothing: 0.1}}
 """
 
 

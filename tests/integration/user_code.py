@@ -38,6 +38,14 @@ def split(input_shape: tuple[int, ...], classes: int) -> keras.Model:
     )
 
 
+def measured(input_shape: tuple[int, ...], classes: int) -> keras.Model:
+    """The same, compiled with metrics."""
+    model = split(input_shape, classes)
+    metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(k=2, name="top2")]
+    model.compile(loss="sparse_categorical_crossentropy", metrics=metrics)
+    return model
+
+
 @keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):  # type: ignore[misc]
     """A variable of its own, layers of its own, a regularizer."""
@@ -74,6 +82,12 @@ def data(seed: int = 1) -> dict[str, Any]:
     x = random.normal(size=(140, 6))
     y = (x @ random.normal(size=(6, 3))).argmax(1)
     return {"x_train": x[:103], "y_train": y[:103], "x_test": x[103:], "y_test": y[103:]}
+
+
+def own_loss_and_the_specs(input_shape: tuple[int, ...]) -> keras.Model:
+    model = keras.Sequential([keras.Input(input_shape), keras.layers.Dense(3)])
+    model.compile(loss="sparse_categorical_crossentropy")
+    return model
 
 
 def raises() -> keras.Model:

@@ -499,6 +499,59 @@ def test_the_end_waits_for_the_last_checkpoint() -> None:
     ]  # fmt: skip
 
 
+def test_of_a_models_metrics_the_numbers_are_taken_over_by_name() -> None:
+    world = World().commanded(1).started(0)
+    many = {f"m{number}": 0.5 for number in range(1000)}
+    metrics = {
+        "top2": 0.5,
+        "none": None,
+        "x" * 65: 1,
+        "text": "a",
+        "deep": {"a": 1},
+        "long": 1 << 80,
+        "yes": True,
+        **many,
+    }
+    world.tell(0, type=records.EPOCH, epoch=1, loss=0.5, metrics=metrics, others={"a": 1})
+    (told,) = world.wrote(records.RANK_EPOCH)
+    assert len(told["metrics"]) == 128
+    assert list(told["metrics"])[:3] == ["top2", "none", "m0"]
+    assert "others" not in told
+
+
+def test_a_trainers_checkpoints_are_told_with_the_hash_of_their_arrays_and_a_programs_without() -> None:
+    for message in (True, False):
+        world = World(publishes=False).commanded(1)
+        world.start(1, ranks=[order(0, message)])
+        world.tell(0, type=records.SAVED, folder="g1-s5", step=5, epoch=1, why="every")
+        world.happen(events.Published(0, "g1-s5", 1, "every", (), "abc"))
+        (told,) = world.wrote(records.CHECKPOINT)
+        assert told.get("arrays") == ("abc" if message else None)
+
+
+@pytest.mark.parametrize(
+    ("how", "failure", "code", "state"),
+    [
+        ("graceful", "error", 1, "failed"),
+        ("graceful", "cluster", 84, "failed"),
+        ("graceful", "peer", 81, "rescued"),
+        ("graceful", "", 82, "stopped"),
+        ("failed", "cluster", 84, "failed"),
+        ("failed", "error", 1, "ended"),
+    ],
+)
+def test_a_rank_that_fails_by_itself_while_it_is_being_ended_has_failed(
+    how: str, failure: str, code: int, state: str
+) -> None:
+    world = World().commanded(1).started(0)
+    world.tell(0, type=records.STEP, step=1)
+    world.receive(1, type=wire.STOP, how=how, reason="asked")
+    if failure:
+        world.tell(0, type=records.FAILURE, reason=failure, message="it could not", hint="")
+    world.exit(0, code=code)
+    assert world.wrote(records.RANK_ENDED)[0]["state"] == state
+
+
 # When it leaves.
 
 

@@ -57,8 +57,9 @@ def test_a_path_that_is_not_given(kind: str) -> None:
     assert f"{kind}: PATH" in fault(kind, None).hint
 
 
-def test_a_path_where_none_is_taken(tmp_path: Path) -> None:
-    assert "takes no path" in fault("mnist", tmp_path).message
+def test_a_copy_of_a_named_set_that_is_not_where_it_was_brought(tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in fault("mnist", tmp_path / "nowhere").message
+    assert str(tmp_path) in fault("fashion-mnist", tmp_path).message
 
 
 def test_a_kind_that_there_is_not() -> None:

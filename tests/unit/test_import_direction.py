@@ -18,9 +18,10 @@ MAY_IMPORT = {
     "runs": {"spec", "plan"},
     "stage": {"spec", "plan", "hosts", "runs"},
     "check": {"spec", "plan", "hosts", "runs"},
-    "supervise": {"spec", "plan", "hosts", "runs", "stage", "check"},
-    "view": {"spec", "plan", "hosts", "runs", "stage", "check", "supervise"},
-    "cli": {"spec", "plan", "hosts", "runs", "stage", "check", "supervise", "view"},
+    "gather": {"spec", "plan", "hosts", "runs"},
+    "supervise": {"spec", "plan", "hosts", "runs", "stage", "check", "gather"},
+    "view": {"spec", "plan", "hosts", "runs", "stage", "check", "gather", "supervise"},
+    "cli": {"spec", "plan", "hosts", "runs", "stage", "check", "gather", "supervise", "view"},
 }
 PURE = ["launcher/spec/model.py", "launcher/plan", "launcher/supervise/machine.py", "worker/agent/core.py"]
 IMPURE = {"socket", "subprocess", "threading", "time", "os", "select", "selectors", "signal", "asyncio"}
@@ -117,7 +118,7 @@ def test_agent_and_contract_need_only_the_standard_library() -> None:
     third = {"numpy", "tensorflow", "keras", "yaml", "pydantic", "rich", "typer", "paramiko", "matplotlib"}
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for folder in ("worker/agent", "worker/contract")
+        for folder in ("worker/agent", "worker/contract", "worker/errands")
         for path in modules(folder)
         for name in imports(path)
         if name.split(".")[0] in third
@@ -125,7 +126,10 @@ def test_agent_and_contract_need_only_the_standard_library() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("place", ["worker/__main__.py", "worker/verbs.py", "worker/agent", "worker/contract"])
+@pytest.mark.parametrize(
+    "place",
+    ["worker/__main__.py", "worker/door.py", "worker/verbs.py", "worker/agent", "worker/contract", "worker/errands"],
+)
 def test_what_runs_under_a_hosts_own_python_parses_as_python_3_8(place: str) -> None:
     for path in modules(place):
         ast.parse(path.read_text(), filename=str(path), feature_version=(3, 8))

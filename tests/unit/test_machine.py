@@ -327,11 +327,76 @@ def test_a_lease_that_ran_out_parks_the_run() -> None:
     assert driver.end.state == RunState.PARKED
 
 
+def test_copies_of_a_checkpoint_that_differ_end_every_host_at_once_and_the_run_fails() -> None:
+    driver = Driver({"a": 2, "b": 1})
+    driver.train()
+    for step, theirs in ((10, "aa"), (20, "bb"), (30, "bb")):
+        driver.say("a", records.CHECKPOINT, rank=0, name=f"g1-s{step}", arrays="aa")
+        driver.say("b", records.CHECKPOINT, rank=2, name=f"g1-s{step}", arrays=theirs)
+    (note,) = [i for i in driver.all if isinstance(i, Note) and i.type == records.COPIES_DIFFER]
+    assert note.fields == {
+        "generation": 1, "step": 20, "name": "g1-s20",
+        "copies": [{"rank": 0, "host": "a", "arrays": "aa"}, {"rank": 2, "host": "b", "arrays": "bb"}],
+    }  # fmt: skip
+    assert driver.stops() == [("a", "now"), ("b", "now")]
+    for rank in (0, 1):
+        driver.rank_ends(rank, RankState.STOPPED, signal="SIGTERM")
+    driver.rank_ends(2, RankState.RESCUED, exit_code=81)
+    for host in "ab":
+        driver.say(host, records.GENERATION_ENDED)
+    assert driver.end.state == RunState.FAILED
+    assert driver.end.cause is not None
+    assert driver.end.cause["host"] == "b"
+    assert "rank 0 on a and rank 2 on b" in driver.end.cause["message"]
+    assert "checkpoint before" in driver.end.cause["hint"]
+
+
+def test_the_last_checkpoint_counts_too_although_every_rank_has_finished() -> None:
+    driver = Driver({"a": 1, "b": 1})
+    driver.train()
+    for rank, host in enumerate("ab"):
+        driver.say(host, records.CHECKPOINT, rank=rank, name="g1-s30", arrays=host)
+        driver.rank_ends(rank, RankState.FINISHED, exit_code=0)
+        driver.say(host, records.GENERATION_ENDED)
+    assert driver.end.state == RunState.FAILED
+
+
+def test_rescues_that_differ_are_noted_and_the_death_before_them_stays_the_cause() -> None:
+    driver = Driver({"a": 2, "b": 1})
+    driver.train()
+    driver.rank_ends(0, RankState.FAILED, signal="SIGKILL")
+    driver.say("a", records.CHECKPOINT, rank=1, name="g1-s7", arrays="aa")
+    driver.say("b", records.CHECKPOINT, rank=2, name="g1-s7", arrays="bb")
+    for rank, host in ((1, "a"), (2, "b")):
+        driver.rank_ends(rank, RankState.RESCUED, exit_code=81)
+        driver.say(host, records.GENERATION_ENDED)
+    assert [i.type for i in driver.all if isinstance(i, Note)][-1] == records.COPIES_DIFFER
+    assert driver.stops() == [("b", "failed")]
+    assert driver.end.cause is not None
+    assert driver.end.cause["rank"] == 0
+
+
+def test_where_workers_disagree_the_rank_that_differs_is_the_cause_whoever_says_so_first() -> None:
+    driver = Driver({"a": 2, "b": 1})
+    driver.train()
+    for rank, host in ((0, "a"), (1, "a"), (2, "b")):
+        driver.now += 1
+        driver.say(
+            host, records.RANK_FAILURE, rank=rank, reason="cluster", differs=1, message="rank 1 differs", hint="resume"
+        )
+        driver.rank_ends(rank, RankState.FAILED, exit_code=84)
+    for host in "ab":
+        driver.say(host, records.GENERATION_ENDED)
+    assert driver.end.state == RunState.FAILED
+    assert driver.end.cause is not None
+    assert (driver.end.cause["rank"], driver.end.cause["hint"]) == (1, "resume")
+
+
 def random_event(driver: Driver, rng: random.Random) -> None:
     """One of the things that can happen next, sensible or not."""
     host = rng.choice(list(driver.hosts))
     rank = rng.randrange(len(driver.machine.plan.ranks))
-    match rng.randrange(10):
+    match rng.randrange(11):
         case 0:
             driver.tell(HostReached(host, {"major": wire.MAJOR, "seq": driver.seq[host]}))
         case 1 | 2:
@@ -351,6 +416,9 @@ def random_event(driver: Driver, rng: random.Random) -> None:
         case 9:
             driver.now += rng.choice([0.1, 20.0])
             driver.tell(Tick())
+        case 10:
+            name = f"g{driver.machine.plan.generation}-s{rng.randrange(3)}"
+            driver.say(host, records.CHECKPOINT, rank=rank, name=name, arrays=rng.choice(["same", "same", "other"]))
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -369,5 +437,7 @@ def test_any_history_ends_once_and_starts_nothing_afterwards(seed: int) -> None:
     assert len(ends) == 1
     assert ends[0] == len(driver.all) - 1
     assert driver.machine.ended
-    generations = [i.fields["generation"] for i in driver.all if isinstance(i, Note) and "generation" in i.fields]
+    generations = [
+        i.fields["generation"] for i in driver.all if isinstance(i, Note) and i.type == records.GENERATION_STARTED
+    ]
     assert generations == sorted(set(generations))

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from launcher.check import cores, facts_file, local, ports
+from launcher.check import facts_file, local
 from launcher.errors import NotFitError, UsageError
 from launcher.plan.build import plan
 from launcher.plan.facts import Facts
 from launcher.spec.model import HostSpec
 from tests.plan_values import facts, spec
+from worker.contract.machine import cores, ports
 
 
 def host(name: str = "here", **keys: Any) -> HostSpec:

@@ -18,7 +18,9 @@ from launcher.errors import RunError
 from launcher.runs.read import read_run
 from launcher.view import values
 from launcher.view.ending import print_ending
+from launcher.view.figures import epoch_line
 from launcher.view.report import print_report, write_report
+from launcher.view.tables import print_epochs
 from tests.fake_run import FakeRun, everybody, nobody, only_agents
 from tests.unit.test_view_text import STARTUP
 from worker.contract import records
@@ -66,8 +68,55 @@ def test_the_keys_of_a_report_and_of_its_epochs_are_as_promised(run: FakeRun) ->
         "val_accuracy",
         "seconds",
         "images_per_second",
+        "metrics",
     ]
     assert report["started_at"] == "2026-01-02T03:04:04.500Z"
+
+
+def test_a_models_own_metrics_are_in_the_table_the_csv_the_json_and_the_line_of_an_epoch(run: FakeRun) -> None:
+    run.started().first_step()
+    metrics = {"accuracy": 0.5, "top2": 0.75, "mean\x1b[31m": None, "val_accuracy": 0.4, "val_top2": 0.7}
+    run.epoch(1, metrics=metrics).epoch(2, metrics={**metrics, "accuracy": 0.75, "top2": 0.8125})
+    view = read_run(run.folder, everybody)
+    out = io.StringIO()
+    print_report(view, [], out)
+    (heading,) = [line.split() for line in out.getvalue().splitlines() if line.startswith("epoch ")]
+    # Accuracy is what the trainer says, too; that of validation is not.
+    assert heading[-4:] == ["top2", "val_top2", "mean", "own_val_accuracy"]
+    row = next(line.split() for line in out.getvalue().splitlines() if line.split()[:1] == ["2"])
+    assert row[-4:] == ["0.8125", "0.7000", "–", "0.4000"]
+    assert "\x1b" not in out.getvalue()
+    write_report(run.folder, view, pictures=False)
+    with open(run.folder.report / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*values.EPOCH_KEYS, "top2", "val_top2", "mean\x1b[31m", "own_val_accuracy"]
+    assert [(row["top2"], row["mean\x1b[31m"]) for row in rows] == [("0.75", ""), ("0.8125", "")]
+    told = json.loads((run.folder.report / "metrics.json").read_text())
+    assert told["epochs"][0]["metrics"] == metrics
+    assert "top2 0.8125  mean" in epoch_line(view.epochs[1], 2)
+
+
+def test_metrics_that_do_not_fit_a_narrow_screen_are_a_table_of_their_own(
+    run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.started().first_step()
+    run.epoch(1, metrics={f"metric_{number}": number / 10 for number in range(9)})
+    monkeypatch.setattr("launcher.view.tables._WIDTH_IN_A_FILE", 100)
+    out = io.StringIO()
+    print_epochs(read_run(run.folder, everybody), out)
+    headings = [line for line in out.getvalue().splitlines() if line.startswith("epoch ")]
+    assert len(headings) == 2
+    assert all(len(line.rstrip()) <= 100 for line in out.getvalue().splitlines())
+    assert sum(line.split().count("metric_7") for line in headings) == 1
+
+
+def test_an_accuracy_that_only_the_model_knows_is_the_accuracy(run: FakeRun) -> None:
+    run.started().first_step().epoch(
+        1, accuracy=None, val_accuracy=None, metrics={"accuracy": 0.5, "val_accuracy": 0.25}
+    )
+    (epoch,) = read_run(run.folder, everybody).epochs
+    assert (epoch.accuracy, epoch.val_accuracy) == (0.5, 0.25)
+    assert values.own_metrics([epoch]) == {}
 
 
 def test_a_run_without_epochs_says_so_and_has_no_pictures(run: FakeRun) -> None:

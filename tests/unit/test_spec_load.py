@@ -71,7 +71,7 @@ train:
   seed: 3
   deterministic: false
   communication: ring
-checkpoint: {every: [2 epochs, 100 steps, 1 h 30 min], keep: 9}
+checkpoint: {every: [2 epochs, 100 steps, 1 h 30 min], keep: 9, copies: 2}
 timeouts: {connect: 1 s, start: 2 min, stall: 500 ms, checkpoint: 1.5 h, stop: 3 sec, lease: 2 days}
 coordinator: {runs: my runs}
 """,
@@ -111,7 +111,7 @@ coordinator: {runs: my runs}
         deterministic=False,
         communication="ring",
     )
-    assert spec.checkpoint == CheckpointSpec(2, 100, 5400.0, 9)
+    assert spec.checkpoint == CheckpointSpec(2, 100, 5400.0, 9, copies=2)
     assert spec.timeouts == Timeouts(1.0, 120.0, 0.5, Timeouts.host, 5400.0, 3.0, 172800.0)
     assert spec.coordinator.runs == str(tmp_path / "my runs")
 

@@ -53,6 +53,16 @@ def environment(
     }
 
 
+@pytest.mark.parametrize(
+    ("rank", "said", "saves"), [(0, False, True), (1, None, False), (1, False, False), (1, True, True)]
+)
+def test_the_chief_saves_and_whoever_the_plan_says(rank: int, said: bool | None, saves: bool) -> None:
+    config = {"cluster": {"worker": WORKERS}, "task": {"type": "worker", "index": rank}}
+    checkpoint = {**JOB["checkpoint"], **({} if said is None else {"saves": said})}
+    env = environment({"checkpoint": checkpoint}, config, {names.RANK: str(rank)})
+    assert from_environment(env).saves == saves
+
+
 def test_a_whole_environment_is_read() -> None:
     settings = from_environment(environment())
     assert (settings.rank, settings.generation, settings.chief, settings.control_fd) == (1, 3, False, None)

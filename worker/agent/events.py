@@ -57,21 +57,29 @@ class Told(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The checkpoint was whole and lies under its final name; `pruned` went to make room."""
+    """The checkpoint was whole and lies under its final name; `pruned` went to make room.
+
+    `arrays` is the hash of its arrays, or empty for a checkpoint that has none of that name.
+    """
 
     rank: int
     name: str
     epoch: Any
     why: Any
     pruned: Tuple[str, ...] = ()
+    arrays: str = ""
 
 
 class NotPublished(NamedTuple):
-    """Not whole, with the reason; or, with an empty `why`, a copy of one that is published already."""
+    """Not whole, with the reason; or, with an empty `why`, a copy of one that is published already.
+
+    A copy that holds other arrays than the published one comes with the reason and with `arrays`, the hash of its own.
+    """
 
     rank: int
     name: str
     why: str
+    arrays: str = ""
 
 
 class OutputMoved(NamedTuple):

@@ -5,7 +5,7 @@ Times are awake seconds: a suspended machine does not let deadlines pass.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set, Union
 
 from ..contract import layout, records
 from ..contract.records import Record
@@ -124,15 +124,23 @@ class Generation:
     def _was_published(self, event: Published, _t: float) -> None:
         parsed = layout.parse_checkpoint_name(event.name)
         step = parsed[1] if parsed else 0
-        self._write(records.CHECKPOINT, event.rank, name=event.name, step=step, epoch=event.epoch, why=event.why)
+        arrays = self._arrays(event)
+        self._write(
+            records.CHECKPOINT, event.rank, name=event.name, step=step, epoch=event.epoch, why=event.why, **arrays
+        )
         for name in event.pruned:
             self._out.write(records.CHECKPOINT_PRUNED, name=name)
         self._settled(event.rank, event.name)
 
     def _was_not_published(self, event: NotPublished, _t: float) -> None:
         if event.why:
-            self._write(records.CHECKPOINT_REFUSED, event.rank, name=event.name, why=event.why)
+            arrays = self._arrays(event)
+            self._write(records.CHECKPOINT_REFUSED, event.rank, name=event.name, why=event.why, **arrays)
         self._settled(event.rank, event.name)
+
+    def _arrays(self, event: Union[Published, NotPublished]) -> Dict[str, str]:
+        """What copies are compared by. A trainer's ranks all save the same; what a program's save is its own affair."""
+        return {"arrays": event.arrays} if event.arrays and self.ranks[event.rank].order.message else {}
 
     def _settled(self, rank: int, name: str) -> None:
         self._publishing.discard(f"{rank}/{name}")

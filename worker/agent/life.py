@@ -137,6 +137,15 @@ class RankLife:
         times = [at for at in (None if self.termed else self.term_at, self.kill_at) if at is not None]
         return min(times) if times else None
 
+    def _failed_by_itself(self, exit_code: Optional[int]) -> bool:
+        """Whether it was being ended, and had a failure of its own instead: it could not save, or workers disagree."""
+        spoke = self.order.message and not self.termed and exit_code is not None
+        if not spoke or exit_code in (0, WorkerExit.RESCUED, WorkerExit.STOPPED):
+            return False
+        if self.ending is Ending.VICTIM:  # whatever else it says may come of its peer's death
+            return self.failure == "cluster"
+        return self.failure not in ("", "peer") and (self.stepping or self.ending is None)
+
     def verdict(self, exit_code: Optional[int]) -> RankState:
         """What its exit was. A signal is an exit code of None."""
         if self.ending is Ending.CULPRIT:
@@ -145,6 +154,8 @@ class RankLife:
             return RankState.RESCUED
         if exit_code == 0 and (self.order.message or not self.termed):
             return RankState.FINISHED  # a program may well handle SIGTERM and exit with 0; a trainer's 0 means done
+        if self._failed_by_itself(exit_code):
+            return RankState.FAILED
         if self.ending is Ending.STOP or (self.order.message and exit_code == WorkerExit.STOPPED):
             return RankState.STOPPED
         if self.ending is Ending.VICTIM or self.failure == "peer":

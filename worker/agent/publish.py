@@ -14,10 +14,9 @@ import time
 from collections import deque
 from typing import Any, Deque, Dict, Iterator, List, Optional
 
-from ..contract.layout import HostFolder, parse_checkpoint_name
+from ..contract.layout import ARRAYS, MANIFEST, HostFolder, parse_checkpoint_name
 from .events import NotPublished, Publish, Published, RankEvent
 
-MANIFEST = "manifest.json"
 MOST_MANIFEST = 1 << 24
 SLICE_S = 0.02
 _PIECE = 1 << 21
@@ -65,11 +64,11 @@ class Publisher:
         source = os.path.join(self._place.rank_checkpoints(order.generation, order.rank), order.name)
         target = os.path.join(self._place.checkpoints, order.name)
         try:
-            if os.path.isdir(target):  # the other survivor's copy of the same step
-                _remove(source)
-                self._answer = NotPublished(order.rank, order.name, "")
+            if os.path.isdir(target):
+                self._answer = _another(source, target, order)
                 return
             yield from _verify(source, order.name)
+            arrays = _arrays_of(source)
             os.makedirs(self._place.checkpoints, 0o700, exist_ok=True)
             os.rename(source, target)
             sync_folder(self._place.checkpoints)
@@ -78,7 +77,7 @@ class Publisher:
             self._answer = NotPublished(order.rank, order.name, str(error)[:1000])
             return
         pruned = self._prune(order.keep)
-        self._answer = Published(order.rank, order.name, order.epoch, order.why, tuple(pruned))
+        self._answer = Published(order.rank, order.name, order.epoch, order.why, tuple(pruned), arrays)
 
     def _prune(self, keep: Optional[int]) -> List[str]:
         """Remove all but the newest `keep`; what cannot be removed stays. The names that went."""
@@ -137,6 +136,25 @@ def _merge(source: str, target: str, replace: bool, depth: int) -> None:
             if _is_folder(old):
                 _remove(old)
             os.rename(new, old)
+
+
+def _another(source: str, target: str, order: Publish) -> NotPublished:
+    """What becomes of another survivor's copy of a step that is published: it goes, unless the two are not the same."""
+    theirs, ours = _arrays_of(source), _arrays_of(target)
+    if theirs and ours and theirs != ours:
+        return NotPublished(order.rank, order.name, "its arrays are not those of the copy that is published", theirs)
+    _remove(source)
+    return NotPublished(order.rank, order.name, "")
+
+
+def _arrays_of(folder: str) -> str:
+    """The hash of a checkpoint's arrays, as its manifest has it; empty if there is none to be read."""
+    try:
+        files = _manifest(os.path.join(folder, MANIFEST)).get("files")
+        digest = files[ARRAYS]["sha256"] if isinstance(files, dict) else ""
+    except (OSError, NotWholeError, KeyError, TypeError):
+        return ""
+    return digest if isinstance(digest, str) and len(digest) <= 128 else ""
 
 
 def _is_folder(path: str) -> bool:

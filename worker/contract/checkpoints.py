@@ -17,11 +17,11 @@ import struct
 import zipfile
 from typing import IO, Any, Callable, Dict, List, Optional
 
+from .layout import ARRAYS as ARRAYS
+from .layout import MANIFEST as MANIFEST
+from .layout import STATE as STATE
 from .layout import parse_checkpoint_name
 
-ARRAYS = "arrays.npz"
-STATE = "state.json"
-MANIFEST = "manifest.json"
 FILES = (ARRAYS, STATE)
 
 _MOST_JSON = 1 << 24

@@ -20,6 +20,10 @@ import os
 import re
 from dataclasses import dataclass
 
+# What a checkpoint holds; see `checkpoints`, which an agent does not load for its names' sake.
+ARRAYS = "arrays.npz"
+STATE = "state.json"
+MANIFEST = "manifest.json"
 _CHECKPOINT = re.compile(r"g(0|[1-9][0-9]{0,8})-s(0|[1-9][0-9]{0,17})")
 
 

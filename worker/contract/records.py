@@ -15,10 +15,12 @@ Record = Dict[str, Any]
 # The progress file of a rank, written by the trainer.
 PHASE = "phase"  # name (import, data, strategy, build, restore, trace, first_step; rescue), seconds
 STEP = "step"  # epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second
-EPOCH = "epoch"  # epoch, step (done at its end), loss, accuracy, val_loss, val_accuracy, seconds, images_per_second
+EPOCH = (
+    "epoch"  # epoch, step (at its end), [val_]loss, [val_]accuracy, seconds, images_per_second, metrics {name: number}
+)
 SAVED = "saved"  # folder (name under the rank's checkpoint folder), step, epoch, why: every|asked|rescue|end
 RESULT = "result"  # test_loss, test_accuracy, model: file name under the rank's output folder
-FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; step with diverged
+FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; maybe step, differs
 
 # An agent's journal, `hosts/<host>/events.jsonl`; every record also has `seq`, counted from 1.
 AGENT_STARTED = "agent_started"  # pid, warden_pid, start_time, boot_id, machine_id, host, run, code
@@ -31,8 +33,11 @@ RANK_RESULT = (
     "rank_result"  # generation, rank, and the fields of RESULT (the chief's only; model relative to the host folder)
 )
 RANK_FAILURE = "rank_failure"  # generation, rank, and the fields of FAILURE
+# Of a trainer, both have `arrays`, too: the hash of its arrays, by which copies are compared.
 CHECKPOINT = "checkpoint"  # generation, rank, name, step, epoch, why: published under checkpoints/<name>
-CHECKPOINT_REFUSED = "checkpoint_refused"  # generation, rank, name, why: not whole, or not of this generation
+CHECKPOINT_REFUSED = (
+    "checkpoint_refused"  # generation, rank, name, why: not whole, not of this generation, or unlike the one published
+)
 CHECKPOINT_PRUNED = "checkpoint_pruned"  # name
 RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
 RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds after SIGKILL
@@ -47,10 +52,13 @@ AGENT_LEFT = "agent_left"  # reason
 
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
 RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
-COORDINATOR_STARTED = "coordinator_started"  # pid, start_time, boot_id, term
+COORDINATOR_STARTED = "coordinator_started"  # pid, start_time, boot_id, term, remote: hosts on other machines
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (
     "generation_started"  # generation, epochs, ranks: [{rank, host, address, port}], resumes (checkpoint or "")
+)
+COPIES_DIFFER = (
+    "copies_differ"  # generation, step, name, copies: [{rank, host, arrays}]: the workers have drifted apart
 )
 REPLANNED = "replanned"  # generation, reason
 STOP_REQUESTED = "stop_requested"  # how, by

@@ -72,7 +72,9 @@ def unpacked(data: bytes) -> List[Item]:
     for kind, path, content, size in _parsed(data):
         item = Item(str(kind), str(path), str(content), int(size))
         parent, _, name = item.path.rpartition("/")
-        if item.kind not in KINDS or parent not in folders or name in ("", ".", "..") or "\0" in item.path:
+        if item.path != (f"{parent}/{name}" if parent else name) or "\0" in item.path:
+            raise ValueError(f"{item.path!r} cannot be in a tree")
+        if item.kind not in KINDS or parent not in folders or name in ("", ".", ".."):
             raise ValueError(f"{item.path!r} cannot be in a tree")
         if item.is_file and not (len(item.content) == 64 and item.content.isalnum() and item.size >= 0):
             raise ValueError(f"{item.path!r} has no hash")

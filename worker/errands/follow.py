@@ -24,6 +24,7 @@ _FIND_S = 1.0
 _FIND_ALL_S = 10.0
 _RECENT = 2  # generations whose files are looked at all the time
 _LEAST_SHARE = 1 << 14
+_FIRST_BATCH = 1 << 14  # doubled with each: over a link that breaks again and again, something must come through
 _MOST_SEGMENTS = 500
 _PACE_S, _SLOWEST_PACE_S = 0.02, 0.1  # between two looks, as long as the kernel tells of changes
 _POLL_S, _SLOWEST_POLL_S = 0.02, 0.2  # between two looks where it does not
@@ -59,6 +60,7 @@ class Follower:
         self._watcher: Optional[Watcher] = watcher()
         self._find_at = self._find_all_at = 0.0
         self._pace = self._poll = _PACE_S
+        self._batch = _FIRST_BATCH
         self._asked: List[int] = []
         self._syncs: Dict[int, Dict[str, int]] = {}
         self._heard_at = time.monotonic()
@@ -177,7 +179,8 @@ class Follower:
         pieces: List[bytes] = []
         later: List[Followed] = []
         left_out: List[Followed] = []
-        room = pulling.BATCH
+        room = self._batch
+        self._batch = min(pulling.BATCH, 2 * room)
         share = max(_LEAST_SHARE, room // max(1, len(pending)))
         for file in pending:
             if not room:

@@ -11,6 +11,7 @@ from ..contract.inside import Inside
 from .flow import Flow
 
 _MOST_PARTS = 2000
+_FIRST_PIECE = 1 << 16  # doubled with each: over a link that breaks again and again, something must come through
 
 
 class Server:
@@ -23,7 +24,7 @@ class Server:
         self._parts: List[List[Any]] = []
         self._ends: List[List[Any]] = []
         self._pieces: List[bytes] = []
-        self._room = pulling.PIECE
+        self._piece = self._room = _FIRST_PIECE
 
     def send(self, files: List[Any], with_hash: bool) -> None:
         """Every file in turn. Raises OSError when the connection is gone, EndedError."""
@@ -91,7 +92,8 @@ class Server:
         self._flow.wait()
         raw = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._flow.send({"type": pulling.PARTS, "parts": self._parts, "ends": self._ends}, raw)
-        self._parts, self._ends, self._pieces, self._room = [], [], [], pulling.PIECE
+        self._piece = min(pulling.PIECE, 2 * self._piece)
+        self._parts, self._ends, self._pieces, self._room = [], [], [], self._piece
 
     def _open(self, path: str) -> int:
         try:

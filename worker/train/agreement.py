@@ -47,6 +47,7 @@ class Agreement:
                 "cluster",
                 f"the workers do not agree on data, settings, versions or the checkpoint to go on from: {_name(ranks)}",
                 hint="give every host the same data and the same versions of TensorFlow and Keras",
+                differs=ranks[0],
             )
         if ranks := self._ranks(held.weights):
             raise TrainError(
@@ -54,6 +55,7 @@ class Agreement:
                 f"the workers' weights are not the same after step {step}: {_name(ranks)}; this step is not saved",
                 hint="resume from the checkpoint before; if it happens again, suspect the memory or GPU of that host",
                 step=step,
+                differs=ranks[0],
             )
 
     def farewell(self) -> None:

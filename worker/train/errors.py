@@ -16,14 +16,20 @@ EXIT_OF = {
 
 
 class TrainError(Exception):
-    """Why this rank cannot go on. `reason` is a FAILURE record's; `hint` is the next step, in the imperative."""
+    """Why this rank cannot go on. `reason` is a FAILURE record's; `hint` is the next step, in the imperative.
 
-    def __init__(self, reason: str, message: str, *, hint: str = "", step: int | None = None) -> None:
+    `step` is with `diverged`; `differs` is the first rank that is unlike the others, with `cluster`.
+    """
+
+    def __init__(
+        self, reason: str, message: str, *, hint: str = "", step: int | None = None, differs: int | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.hint = hint
-        self.step = step  # with `diverged`
+        self.step = step
+        self.differs = differs
 
     @property
     def exit_code(self) -> WorkerExit:

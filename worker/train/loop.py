@@ -85,19 +85,30 @@ class Loop:
     def _meet(self, plan: int) -> None:
         """Traces with a chunk that has no step, and compares what the workers are about to do, and with what."""
         with self._progress.phase("trace"):
-            self._stepper.chunk(self._journey.step, Word(False, False, 0))
+            self._stepper.chunk(self._journey.step, Word(0))
             self._plan = plan
             self._agreement.check(plan, self._journey.step)
 
     def _checkpoint(self, why: str, save: Callable[[Journey, str], None]) -> None:
-        """All workers are here at the same step. They compare what they hold; then the chief saves it."""
+        """All workers are here at the same step. They compare what they hold; then the chief saves it, by `save`.
+
+        So does a rank on another host, if the plan says so; but a copy that cannot be written ends nobody.
+        """
         self._agreement.check(self._plan, self._journey.step)
         if self._settings.chief:
             save(self._journey, why)
+        elif self._settings.saves:
+            self._saver.save_or_go_on(self._journey, why)
 
     def _advance(self) -> Agreed:
         journey = self._journey
-        word = Word(self._control.stop, self._wants_checkpoint(), self._pace.next_length(self._until()))
+        word = Word(
+            self._pace.next_length(self._until()),
+            stop=self._control.stop,
+            asked=self._control.checkpoint,
+            due=self._settings.chief and self._saver.is_due(self._settings.job.every.seconds),
+            busy=self._saver.busy,
+        )
         start = time.monotonic()
         agreed = self._stepper.chunk(journey.step, word)
         seconds = time.monotonic() - start
@@ -113,7 +124,7 @@ class Loop:
         journey.step, journey.loss_sum, journey.correct = agreed.step, agreed.loss_sum, agreed.correct
         self._teller.steps(journey)
         if agreed.checkpoint:
-            self._due = "every" if word.checkpoint and not self._control.checkpoint else "asked"
+            self._due = agreed.checkpoint
             self._control.checkpoint_done()
         elif self._falls_due(self._settings.job.every.steps, journey.step) and not agreed.stop:
             self._due = "every"
@@ -148,10 +159,6 @@ class Loop:
         step, every = self._journey.step, self._settings.job.every.steps
         left = self._schedule.left_in_epoch(step)
         return min(left, every - step % every) if every else left
-
-    def _wants_checkpoint(self) -> bool:
-        timely = self._settings.chief and self._saver.is_due(self._settings.job.every.seconds)
-        return self._control.checkpoint or timely
 
     @staticmethod
     def _falls_due(every: int | None, count: int) -> bool:

@@ -110,8 +110,9 @@ def _no_tensorflow(error: ImportError) -> TrainError:
 
 
 def _tell(failure: TrainError, progress: Progress) -> None:
-    step = {} if failure.step is None else {"step": failure.step}
-    progress.write(records.FAILURE, reason=failure.reason, message=failure.message, hint=failure.hint, **step)
+    more = {"step": failure.step, "differs": failure.differs}
+    known = {name: value for name, value in more.items() if value is not None}
+    progress.write(records.FAILURE, reason=failure.reason, message=failure.message, hint=failure.hint, **known)
 
 
 def _text(failure: TrainError) -> str:

@@ -70,7 +70,7 @@ class Cnn:
             )
         self._job = job
         self._shape, self._classes = shape, classes
-        self.objective = Objective(Crossentropy(job))
+        self.objective = Objective(Crossentropy(job.loss))
         self.splits: list[str] = []
         self.identity: dict[str, Any] = {}
 

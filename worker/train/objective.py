@@ -54,45 +54,52 @@ class Objective:
         model.compile(optimizer=optimizer, loss=self._crossentropy.as_keras(), metrics=["accuracy"])
 
 
+@dataclass(frozen=True)
+class OwnLoss:
+    """The loss that a user's model was compiled with."""
+
+    of_batch: Any  # (y, outputs, weight) → scalar
+    reduction: str  # how it sums over a batch
+
+    def total(self, share: Share) -> Any:
+        """The share's total, as a float32 scalar."""
+        return tf.cast(self.of_batch(share.y, share.outputs, share.weight), tf.float32) * self._size(share)
+
+    def _size(self, share: Share) -> Any:
+        """What Keras has divided the sum of the losses by, or for a plain sum, what the total is over."""
+        if self.reduction == "sum":
+            return tf.cast(share.batch, tf.float32)
+        mean_of = share.here if self.reduction == "mean_with_sample_weight" else tf.shape(share.weight)[0]
+        # Keras divides a mean by the replicas, too: keras.src.losses.loss.scale_loss_for_distribution.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.cast(mean_of * replicas, tf.float32)
+
+
 class UserObjective(Objective):
     """A user's model: its own loss and metrics if it was compiled with them, else those of classes."""
 
-    def __init__(self, loss: Any, reduction: str, from_logits: bool, told_accuracy: bool, metrics: Metrics) -> None:
-        self._loss = loss  # (y, outputs, weight) → scalar; None: cross-entropy of classes
-        self._reduction = reduction
-        self._from_logits = from_logits
+    def __init__(self, loss: Crossentropy | OwnLoss, told_accuracy: bool, metrics: Metrics) -> None:
+        self._loss = loss
         self.told_accuracy = told_accuracy
         self.metrics = metrics
 
     def total(self, model: Any, share: Share) -> Any:
-        if self._loss is None:
-            outputs = tf.cast(share.outputs, tf.float32)  # under mixed precision a softmax in halves underflows
-            losses = keras.losses.sparse_categorical_crossentropy(share.y, outputs, from_logits=self._from_logits)
-            total = tf.reduce_sum(tf.cast(losses, tf.float32) * share.weight)
+        if isinstance(self._loss, Crossentropy):
+            total = tf.reduce_sum(self._loss.of_each(share.y, share.outputs) * share.weight)
         else:
-            total = tf.cast(self._loss(share.y, share.outputs, share.weight), tf.float32) * self._size(share)
+            total = self._loss.total(share)
         # Each replica brings an equal part of what depends on the weights alone, as Keras's own fit does.
         extra = [tf.cast(loss, tf.float32) for loss in model.losses]
         if not extra:
             return total
         return total + tf.add_n(extra) * tf.cast(share.batch, tf.float32) / float(share.parts)
 
-    def _size(self, share: Share) -> Any:
-        """What Keras has divided the sum of the losses by, or for a plain sum, what the total is over."""
-        if self._reduction == "sum":
-            return tf.cast(share.batch, tf.float32)
-        mean_of = share.here if self._reduction == "mean_with_sample_weight" else tf.shape(share.weight)[0]
-        # Keras divides a mean by the replicas, too: keras.src.losses.loss.scale_loss_for_distribution.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(mean_of * replicas, tf.float32)
-
     def right(self, share: Share) -> Any:
         return super().right(share) if self.told_accuracy else tf.zeros(())
 
     def compile(self, model: keras.Model, optimizer: Any) -> None:
-        if self._loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=self._from_logits)
-            model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+        if isinstance(self._loss, Crossentropy):
+            model.compile(optimizer=optimizer, loss=self._loss.as_keras(), metrics=["accuracy"])
 
 
 class Metrics:

@@ -46,11 +46,14 @@ class Saver:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._writing is not None and not self._writing.done()
+
     def is_due(self, every_seconds: float | None) -> bool:
         """Whether so much time has passed. Never while one is being written: a slow disk gets fewer checkpoints."""
-        if every_seconds is None or (self._writing is not None and not self._writing.done()):
-            return False
-        return time.monotonic() - self._last >= every_seconds
+        return every_seconds is not None and not self.busy and time.monotonic() - self._last >= every_seconds
 
     def save_or_go_on(self, journey: Journey, why: str) -> None:
         """Copy the state and return; it is on disk later. Waits for the one before.
@@ -78,7 +81,7 @@ class Saver:
         try:
             self._wait()
         except OSError as error:
-            print(f"a checkpoint could not be saved: {error}; training goes on", file=sys.stderr, flush=True)
+            print(f"a checkpoint could not be saved: {error}; training goes on without it", file=sys.stderr, flush=True)
 
     def _begin(self, journey: Journey, why: str) -> None:
         self._last = time.monotonic()

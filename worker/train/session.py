@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from ..contract import records
+from ..contract.machine.processor import instructions
 from ..contract.states import WorkerExit
 from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, sums, userdata
 from .agreement import Agreement
@@ -52,7 +53,7 @@ class _Session:
     def run(self) -> WorkerExit:
         settings, job = self._settings, self._settings.job
         strategy.configure(job, alone=len(settings.workers) == 1)
-        way = precision.configure(job, fingerprint.instructions())
+        way = precision.configure(job, instructions())
         with self._progress.phase("strategy"):
             cluster = strategy.join(settings)
         # The user's functions come after the strategy, which must be there before TensorFlow is used for anything.
@@ -136,12 +137,6 @@ class _Session:
     def _look_at_model(self, record: dict[str, Any]) -> model.Blueprint:
         """The model's blueprint; tells which promise holds for it."""
         job = self._settings.job
-        if ":" in job.model and job.loss is not None:
-            raise TrainError(
-                "environment",
-                f"train.loss is for the built-in model, and the model is {job.model}",
-                hint="compile your model with its loss, and leave out `loss`",
-            )
         blueprint = UserModel(job, self._arrays) if ":" in job.model else model.Cnn(job, self._arrays)
         record["splits"] = blueprint.splits
         if self._settings.chief and ":" in job.model:

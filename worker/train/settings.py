@@ -20,7 +20,7 @@ MAX_SEED = 2**32 - 1  # what RandomState and Keras take
 
 @dataclass(frozen=True)
 class Every:
-    """When the chief saves, besides the end and a stop; None: never for that reason."""
+    """When state is saved, besides the end and a stop; None: never for that reason."""
 
     epochs: int | None
     steps: int | None
@@ -61,6 +61,7 @@ class Job:
     threads: int | None
     workers: int
     every: Every
+    saves: bool  # whether this rank, if it is not the chief, saves what the chief saves
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class Settings:
     @property
     def chief(self) -> bool:
         return self.rank == 0
+
+    @property
+    def saves(self) -> bool:
+        return self.chief or self.job.saves
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -168,6 +173,7 @@ def _job(values: dict[str, Any]) -> Job:
         threads=take.optional("threads"),
         workers=take.whole("workers", 1),
         every=Every(every.optional("every_epochs"), every.optional("every_steps"), every.seconds("every_seconds")),
+        saves="saves" in values["checkpoint"] and every.flag("saves"),
     )
 
 

@@ -41,16 +41,18 @@ class Parts:
 class Word(NamedTuple):
     """What this worker brings to a chunk's beginning. `length` is heeded from the chief only."""
 
-    stop: bool
-    checkpoint: bool
     length: int
+    stop: bool = False
+    asked: bool = False  # for a checkpoint
+    due: bool = False  # by time, a checkpoint is; it is left out while any worker is busy
+    busy: bool = False  # writing the checkpoint before
 
 
 class Agreed(NamedTuple):
     """What all workers agreed on, the same on each, and where the chunk has led."""
 
     stop: bool
-    checkpoint: bool
+    checkpoint: str  # why there is to be one, of the words of a SAVED record; or empty
     finite: bool  # False: the step after `step` has a loss or gradients that are not finite
     step: int
     loss_sum: float
@@ -86,10 +88,11 @@ class Stepper:
         called. Raises tf.errors.OpError if a peer is gone; state is then that of a whole step.
         """
         length = min(word.length, self._source.most) if self._chief else 0
-        brought = tf.constant([word.stop, word.checkpoint, length], tf.float32)
+        brought = tf.constant([length, word.stop, word.asked, word.due, word.busy], tf.float32)
         results = self._chunk(*self._source.arguments(step), brought)
-        agreed, finite, step, loss_sum, correct = (result.numpy() for result in results)
-        return Agreed(bool(agreed[0] > 0), bool(agreed[1] > 0), bool(finite), int(step), float(loss_sum), int(correct))
+        (_, stop, asked, due, _), finite, step, loss_sum, correct = (result.numpy() for result in results)
+        why = "asked" if asked > 0 else "every" if due > 0 else ""
+        return Agreed(bool(stop > 0), why, bool(finite), int(step), float(loss_sum), int(correct))
 
     def metrics(self) -> dict[str, float | None]:
         """The values of the objective's metrics over the images seen in this epoch."""
@@ -99,7 +102,7 @@ class Stepper:
     def _traced_chunk(self, images: Any, labels: Any, order: Any, brought: Any) -> Any:
         parts = self._parts
         agreed = self._first(parts.strategy.run(self._agree, args=(brought,)))
-        length = tf.where(agreed[0] + agreed[1] > 0, 0, tf.cast(agreed[2], tf.int32))
+        length = tf.where(tf.reduce_sum(agreed[1:4]) > 0, 0, tf.cast(agreed[0], tf.int32))
 
         def body(done: Any, finite: Any) -> Any:
             reduced = parts.strategy.run(self._reduce, args=(images, labels, order))
@@ -117,9 +120,10 @@ class Stepper:
     def _agree(self, brought: Any) -> Any:
         """The control word: sums of what all bring. Floats are exact up to 2^24 and reducible on every device."""
         context = tf.distribute.get_replica_context()
-        of_first = tf.where(tf.equal(context.replica_id_in_sync_group, 0), brought[2], 0.0)
-        word = tf.stack([brought[0], brought[1], of_first])
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, word)
+        chief = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
+        word = context.all_reduce(tf.distribute.ReduceOp.SUM, brought * tf.stack([chief, 1.0, 1.0, 1.0, 1.0]))
+        length, stop, asked, due, busy = tf.unstack(word)
+        return tf.stack([length, stop, asked, tf.where(busy > 0, 0.0, due), busy])
 
     def _reduce(self, images: Any, labels: Any, order: Any) -> Sums:
         """One replica's share of a step, summed over the cluster."""

@@ -12,7 +12,8 @@ import tensorflow as tf
 from . import beside
 from .beside import Beside
 from .datasets import Arrays
-from .objective import Metrics, Objective, UserObjective
+from .loss import Crossentropy
+from .objective import Metrics, Objective, OwnLoss, UserObjective
 from .settings import Job
 from .step import prepared
 from .userfunction import UserFunction, told
@@ -29,6 +30,7 @@ class UserModel:
     def __init__(self, job: Job, arrays: Arrays) -> None:
         self._function = UserFunction(job.model, "train.model", "environment")
         self._seed = job.seed
+        self._loss = job.loss
         self._offered = {"input_shape": arrays.x_train.shape[1:], "classes": arrays.classes}
         self._arrays = arrays
         with tf.device("/CPU:0"):
@@ -127,15 +129,20 @@ class UserModel:
         told_accuracy = classes is not None and columns >= max(classes, 2)
         metrics = self._metrics((y, outputs), (other_y, model(other_x, training=False)))
         if model.compiled and model._compile_loss is not None:
-            loss, reduction = model._compile_loss, self._reduction(y, outputs)
-            return UserObjective(loss, reduction, True, told_accuracy, metrics)
+            if self._loss is not None:
+                raise self._function.fault(
+                    f"the model was compiled with a loss of its own, and `train.loss` says {self._loss}, too",
+                    "drop one of the two: `loss:` in the spec, or `loss=` in `compile`",
+                )
+            return UserObjective(OwnLoss(model._compile_loss, self._reduction(y, outputs)), told_accuracy, metrics)
         if not told_accuracy:
+            which = f"`train.loss`, {self._loss}," if self._loss else "the usual one"
             raise self._function.fault(
-                f"the model was not compiled with a loss, and the usual one needs classes: targets are "
-                f"{self._targets()}, outputs have the shape {outputs.shape.as_list()}",
+                f"the model was not compiled with a loss, and {which} needs classes: targets are {self._targets()}, "
+                f"outputs have the shape {outputs.shape.as_list()}",
                 "compile the model with a loss, or let it have an output for each class",
             )
-        return UserObjective(None, "", not _probabilities(outputs), told_accuracy, metrics)
+        return UserObjective(Crossentropy(self._loss, not _probabilities(outputs)), told_accuracy, metrics)
 
     def _targets(self) -> str:
         y, classes = self._arrays.y_train, self._arrays.classes

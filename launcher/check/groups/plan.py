@@ -1,0 +1,24 @@
+"""Whether a plan can be made: equal devices for every worker, and whatever else it refuses."""
+
+from __future__ import annotations
+
+from launcher.check.finding import Finding, Seen, Verdict
+
+
+def check(seen: Seen) -> list[Finding]:
+    if seen.plan_error is not None:
+        error = seen.plan_error
+        named = tuple(name for name in seen.names() if f"host {name}:" in error.message) or seen.names()
+        return [Finding(named, "plan", Verdict.FAIL, error.message, error.hint, brief="no plan")]
+    if seen.plan is None:
+        return []
+    findings = []
+    for host in seen.plan.hosts:
+        ranks = [seen.plan.ranks[rank] for rank in host.ranks]
+        if host.name not in seen.facts or not ranks:
+            continue
+        count = len(ranks[0].gpus)
+        devices = f"{count} GPU{'s' if count > 1 else ''}" if count else "CPU"
+        what = f"{len(ranks)} worker{'s' if len(ranks) > 1 else ''} on {host.name}, each on {devices}"
+        findings.append(Finding((host.name,), "plan", Verdict.OK, what, brief=f"{len(ranks)} × {devices}"))
+    return findings

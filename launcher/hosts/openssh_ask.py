@@ -1,0 +1,106 @@
+"""What ssh wants to know of a person: it asks a small program of ours, which asks here, over a private socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+Ask = Callable[[str], "str | None"]
+
+_MOST = 1 << 16
+# Asked for by name, and the same tomorrow: unlike a code of a second factor.
+_LASTING = re.compile(r"passphrase for|password:", re.IGNORECASE)
+
+# Runs as ssh's child: with `-I -S`, the standard library alone. What it prints is the answer.
+_PROGRAM = """\
+import json, os, socket, sys
+line = socket.socket(socket.AF_UNIX)
+line.connect(os.environ["LAUNCHER_ASK"])
+kind = os.environ.get("SSH_ASKPASS_PROMPT", "")
+line.sendall(json.dumps({"prompt": sys.argv[1] if sys.argv[1:] else "", "kind": kind}).encode() + b"\\n")
+answer = json.loads(line.makefile("rb").readline() or b"null")
+if answer is None:
+    sys.exit(1)
+sys.stdout.write(answer + "\\n")
+"""
+
+
+class Asker:
+    """Puts one question at a time to a person, and keeps passphrases and passwords for the next connection."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._answers: dict[str, str] = {}
+
+    def answer(self, prompt: str, *, again: bool) -> str | None:
+        """Blocks. `again`: the last answer to this prompt was wrong. None: the person gives none."""
+        with self._lock:
+            if again:
+                self._answers.pop(prompt, None)
+            known = self._answers.get(prompt)
+            if known is not None:
+                return known
+            answer = self._ask(prompt)
+            if answer is not None and _LASTING.search(prompt):
+                self._answers[prompt] = answer
+            return answer
+
+
+def write_program(folder: Path) -> Path:
+    """The program for SSH_ASKPASS, in a private folder."""
+    code, program = folder / "ask.py", folder / "ask"
+    if not program.exists():
+        code.write_text(_PROGRAM)
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S {shlex.quote(str(code))} "$1"\n')
+        program.chmod(0o700)
+    return program
+
+
+class Desk:
+    """Where the program of one login asks. `serve` is called by whoever waits for that login."""
+
+    def __init__(self, asker: Asker, path: str, host: str) -> None:
+        self.path = path
+        self.waited_s = 0.0  # for a person
+        self._host = host
+        self._asker = asker
+        self._asked: set[str] = set()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(path)
+        self._socket.listen(4)
+
+    def serve(self, timeout_s: float) -> None:
+        """Wait so long for a question, and answer it, however long that takes."""
+        self._socket.settimeout(timeout_s)
+        with contextlib.suppress(OSError, ValueError):
+            line, _ = self._socket.accept()
+            with line:
+                line.settimeout(5)
+                said = json.loads(line.makefile("rb").readline(_MOST))
+                before = time.monotonic()
+                answer = self._answer(str(said["prompt"]), str(said["kind"]))
+                self.waited_s += time.monotonic() - before
+                line.sendall(json.dumps(answer).encode() + b"\n")
+
+    def close(self) -> None:
+        self._socket.close()
+        Path(self.path).unlink(missing_ok=True)
+
+    def _answer(self, prompt: str, kind: str) -> str | None:
+        if kind == "none":  # a notice, as `touch your key`: ssh goes on by itself
+            return ""
+        if re.search(r"\(yes/no", prompt):  # whether a host key is to be trusted is never asked here
+            return None
+        again, self._asked = prompt in self._asked, self._asked | {prompt}
+        # A code or a password says whose it is only if ssh does.
+        shown = prompt if self._host in prompt or "passphrase for" in prompt else f"{self._host}: {prompt}"
+        return self._asker.answer(shown, again=again)

@@ -1,0 +1,266 @@
+"""Preparing a run whose hosts are other machines: reach them, bring what travels, look at them, plan.
+
+The sessions that are opened here stay for the life of the run: streams to agents, logs and later looks use them.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.check import preflight, remote
+from launcher.check.many import each
+from launcher.check.staged import Staged
+from launcher.errors import NotFitError
+from launcher.gather.again import Source
+from launcher.gather.gathering import Gathering, Ways
+from launcher.gather.send import bring_checkpoint
+from launcher.hosts.base import Host
+from launcher.hosts.local import LocalHost
+from launcher.hosts.local_session import LocalSession
+from launcher.hosts.reach import Reacher, reach
+from launcher.hosts.session import Session
+from launcher.hosts.ssh import SshHost
+from launcher.plan.build import plan as make_plan
+from launcher.plan.facts import Facts, HostFacts
+from launcher.plan.model import LaunchPlan
+from launcher.runs.folder import RunFolder
+from launcher.spec.model import ClusterSpec
+from launcher.stage import survey
+from launcher.stage.here import data_here
+from launcher.stage.ready import Goods, Ready, make_ready
+from launcher.stage.remote import Activated
+from launcher.supervise.foreground import Front
+from launcher.supervise.order import Order, Prepared
+
+StageHere = Callable[[ClusterSpec, RunFolder, str], tuple[str, str]]
+_TOLD_EVERY_S = 3.0
+_MOST_FILES = 1 << 16
+
+
+def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
+    """Reach, make ready, look, plan. `stage_here` stages on this machine, for hosts of the run that are it.
+
+    Raises NotFitError that names all hosts where something failed, SpecError or UsageError.
+    """
+    fleet = Fleet(order, front)
+    fleet.reach()
+    fleet.make_ready(stage_here)
+    resume_dirs = fleet.bring_checkpoint(order.resume_dir) if order.resume_dir else {}
+
+    def plan(generation: int, facts: Facts, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
+        return make_plan(
+            order.spec,
+            facts,
+            run=order.run.name,
+            generation=generation,
+            avoid_ports=avoid,
+            resumes=order.resumes,
+            resume_dirs=resume_dirs,
+        )
+
+    return Prepared(
+        order,
+        fleet.hosts,
+        fleet.examine(lambda facts: plan(order.generation, facts)),
+        lambda generation, avoid: plan(generation, fleet.facts(), avoid),
+        fleet.activated,
+        fleet.gathering,
+    )
+
+
+class Fleet:
+    """The machines of a run, and what is known of them since they were made ready."""
+
+    def __init__(self, order: Order, front: Front) -> None:
+        _open_many_files()
+        self._order = order
+        self._front = front
+        spec = order.spec
+        self._reacher = Reacher(connect_s=spec.timeouts.connect, ask=front.ask, say=front.say)
+        self._specs = {host.name: host for host in spec.hosts}
+        self._away = {host.name: host for host in spec.hosts if not host.local}
+        self._here = {host.name: LocalSession(host.name) for host in spec.hosts if host.local}
+        self.hosts: dict[str, Host] = {name: LocalHost(name) for name in self._here}
+        self._ready: dict[str, Ready] = {}
+        self._staged = Staged()
+
+    def reach(self) -> None:
+        """A session to every machine. Raises NotFitError that names all that cannot be reached."""
+
+        def one(name: str) -> Session:
+            found = reach([self._away[name]], self._reacher)[name]
+            if isinstance(found, NotFitError):
+                raise found
+            return found
+
+        found, failed = each(list(self._away), one, what="reaching", tell=self._front.tell)
+        remote.together(list(failed.values()))
+        for name, session in found.items():
+            self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
+
+    def make_ready(self, stage_here: StageHere) -> None:
+        """Bring code, sources and data, run `setup:`, capture `activate:`. Raises NotFitError that names all hosts
+        where that failed."""
+        spec, run = self._order.spec, self._order.run
+        goods = _goods(spec, run.path.parent)
+        for_here = replace(goods, data={}, on_host={}, dataset=None)
+        by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
+        here = {name: stage_here(spec, run, name) for name in by_hand}
+        told = _Slowly(self._front)
+
+        def one(name: str) -> Ready:
+            log = Path(run.host(name).root) / "setup.log"
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+            def printed(data: bytes) -> None:
+                with log.open("ab") as file:
+                    file.write(data)
+
+            tell = lambda text: told.say(name, text)  # noqa: E731
+            host, local = self._specs[name], name in self._here
+            return make_ready(
+                self._session(name),
+                host,
+                run.name,
+                for_here if local else goods,
+                folder=run.host(name) if local else None,
+                tell=tell,
+                printed=printed,
+            )
+
+        self._ready, failed = each(
+            [name for name in self._specs if name not in here], one, what="making ready", tell=self._front.tell
+        )
+        remote.together(list(failed.values()))
+        ready = self._ready
+        self._staged = Staged(
+            codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
+            sources={**{n: source for n, (_, source) in here.items()}, **{n: r.source for n, r in ready.items()}},
+            environments={name: one_.activated.env for name, one_ in ready.items()},
+            gone={name: one_.activated.gone for name, one_ in ready.items()},
+        )
+
+    def examine(self, planner: Callable[[Facts], LaunchPlan]) -> LaunchPlan:
+        """Try everything that the run needs of its hosts, the ports of the very plan that is returned among it.
+
+        Raises NotFitError with all that is amiss, SpecError for what no host could do.
+        """
+        spec = self._order.spec
+        examined = preflight.examine(
+            spec,
+            self._order.run,
+            self._sessions(),
+            staged=self._staged,
+            planner=lambda facts: planner(self._with_data(facts)),
+            tell=self._front.tell,
+        )
+        preflight.refuse(examined.findings, spec=spec.path)
+        return examined.seen.plan or planner(self._with_data(examined.seen.facts))
+
+    def facts(self) -> Facts:
+        """What the hosts are like now, for another plan. Raises NotFitError."""
+        order = self._order
+        return self._with_data(remote.gather(order.spec, order.run, self._sessions(), staged=self._staged))
+
+    def bring_checkpoint(self, folder: str) -> Mapping[str, str]:
+        """The checkpoint to go on from, on every host: its folder there by host. Raises NotFitError or RunError."""
+        told = _Slowly(self._front)
+
+        def one(name: str) -> str:
+            ready = self._ready[name]
+
+            def progress(sent: int, total: int) -> None:
+                told.say(name, f"sending the checkpoint: {sent / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+            return bring_checkpoint(
+                self._session(name), Path(folder), ready.folder, workdir=ready.workdir, progress=progress
+            )
+
+        found, failed = each(list(self._away), one, what="bringing the checkpoint to", tell=self._front.tell)
+        remote.together(list(failed.values()))
+        return {**dict.fromkeys(self._here, folder), **found}
+
+    def gathering(self, tell: Callable[[str], None]) -> Gathering:
+        """What brings home all that the run leaves on other machines; not begun yet."""
+        checkpoint = self._order.spec.checkpoint
+        return Gathering(
+            {name: self._ways(name) for name in self._away}, home=checkpoint.home, keep=checkpoint.keep, tell=tell
+        )
+
+    @property
+    def activated(self) -> Mapping[str, Activated]:
+        """What `activate:` made of each machine's environment, by host."""
+        return {name: ready.activated for name, ready in self._ready.items()}
+
+    def _ways(self, name: str) -> Ways:
+        host, spec, ready = self.hosts[name], self._away[name], self._ready[name]
+        assert isinstance(host, SshHost)
+        home = self._order.run.host(name).root
+        return Ways(
+            Source(name, ready.folder, home, host.session, ready.workdir, closes=False),
+            Source(name, ready.folder, home, lambda: self._reacher.open(spec, bulk=True), ready.workdir),
+        )
+
+    def _connect(self, name: str) -> Callable[[], Session]:
+        return lambda: self._reacher.open(self._away[name])
+
+    def _sessions(self) -> dict[str, Session]:
+        return {name: self._session(name) for name in self._specs}
+
+    def _session(self, name: str) -> Session:
+        host = self.hosts[name]
+        return host.session() if isinstance(host, SshHost) else self._here[name]
+
+    def _with_data(self, facts: Facts) -> Facts:
+        return {name: self._with_data_of(name, found) for name, found in facts.items()}
+
+    def _with_data_of(self, name: str, found: HostFacts) -> HostFacts:
+        spec, ready = self._order.spec, self._ready.get(name)
+        if ready is None or name in self._here:
+            return replace(found, data=data_here(spec.data))
+        return replace(found, data=dict(ready.data), dataset=_dataset(spec, ready))
+
+
+def _open_many_files() -> None:
+    """Each host costs a dozen descriptors, and many systems give a process 1024 unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class _Slowly:
+    """Passes on what hosts say of their progress, each host's at most every few seconds."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._last: dict[str, float] = {}
+
+    def say(self, host: str, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last.get(host, 0.0) >= _TOLD_EVERY_S:
+            self._last[host] = now
+            self._front.say(f"{host}: {text}")
+
+
+def _goods(spec: ClusterSpec, runs: Path) -> Goods:
+    away = any(not host.local for host in spec.hosts)
+    return Goods(
+        sources=survey.sources(spec.sync, runs) if spec.runs_own_code or any(h.setup for h in spec.hosts) else None,
+        only_setup=not spec.runs_own_code,
+        data={name: survey.data(data.path) for name, data in spec.data.items() if not data.on_host and away},
+        on_host={name: data.path for name, data in spec.data.items() if data.on_host},
+        dataset=survey.dataset(spec.train.dataset) if spec.train is not None and away else None,
+        dataset_kind=spec.train.dataset.kind if spec.train is not None else "",
+    )
+
+
+def _dataset(spec: ClusterSpec, ready: Ready) -> tuple[str, str] | None:
+    """How the trainer is told of a data set's files that were brought to a host."""
+    if ready.dataset is None or spec.train is None:
+        return None
+    return ("idx" if spec.train.dataset.kind in ("idx", "fashion-mnist") else "npz"), ready.dataset

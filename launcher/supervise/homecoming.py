@@ -1,0 +1,71 @@
+"""What the run leaves on other machines comes home: begun with the run, completed before its end is written down."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from launcher.errors import LauncherError
+from launcher.gather.gathering import Gathering
+from launcher.plan.model import LaunchPlan
+from launcher.supervise.patient import PatientJournal
+from worker.contract import records
+
+Make = Callable[[Callable[[str], None]], Gathering]
+
+GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
+_PIECE_S = 0.5
+
+
+class Homecoming:
+    """The gathering of one run, as its coordinator's loop sees it: no call but `settle` and `complete` blocks."""
+
+    def __init__(self, make: Make, journal: PatientJournal, plan: LaunchPlan) -> None:
+        self._remarks: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._gathering = make(self._remarks.put)
+        self._journal = journal
+        self._chief = next((rank.host for rank in plan.ranks if rank.rank == 0), "")
+
+    def begin(self) -> None:
+        """Follow every log; checkpoints and output of the chief's host, too."""
+        try:
+            self._gathering.start()
+            self._gathering.start_bulk(self._chief)
+        except LauncherError as error:
+            self._remarks.put(f"{error.message}: `launcher fetch` brings the files later")
+
+    def heard_of(self, host: str, event: Mapping[str, Any]) -> None:
+        """A record of an agent's: whoever publishes checkpoints has something to be brought home."""
+        if event.get("type") == records.CHECKPOINT:
+            try:
+                self._gathering.start_bulk(host)
+            except LauncherError as error:
+                self._remarks.put(error.message)
+
+    def tend(self) -> None:
+        """Write down what the gatherers have to say. Call it every turn."""
+        while not self._remarks.empty():
+            self._journal.append(records.REMARK, text=self._remarks.get())
+
+    def settle(self, timeout_s: float) -> list[str]:
+        """Wait for what is on the hosts now, at most so long; what is still missing."""
+        return self._gathering.settle(timeout_s)
+
+    def complete(self, turn: Callable[[], bool]) -> None:
+        """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether
+        to go on waiting. What is missing in the end is written down."""
+        since = time.monotonic()
+        while missing := self._gathering.settle(_PIECE_S):
+            self.tend()
+            if not self._gathering.problems():
+                since = time.monotonic()
+            if not turn() or time.monotonic() - since > GIVE_UP_S:
+                break
+        self._gathering.stop()
+        self.tend()
+        if missing:
+            self._journal.append(
+                records.REMARK, text=f"not all is home ({'; '.join(missing)}): `launcher fetch` brings the rest"
+            )

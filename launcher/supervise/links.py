@@ -1,0 +1,181 @@
+"""The coordinator's streams to the agents: opened, served, opened again.
+
+A local relay that ends is opened again at once, a few times. A link to another machine may break and come back hours
+later: it is tried again and again, ever more slowly, and one that has fallen silent is given up for a fresh one.
+Whether an agent is gone is not decided here: only the far side can say that (`absent`).
+"""
+
+from __future__ import annotations
+
+import random
+import selectors
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from launcher.errors import LauncherError
+from launcher.hosts.base import Host, RunOnHost, Stream
+from worker.contract import wire
+
+RECONNECTS = 5  # of a host that has never answered, or that is this machine
+FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 5.0
+LEAST_MISSES = 5  # turns of the loop without a word: a coordinator that was busy itself must not invent a silence
+
+
+class Listener(Protocol):
+    """Who is told what comes."""
+
+    def said(self, host: str, message: wire.Message) -> None:
+        """A message of an agent's or a relay's."""
+
+    def gone(self, host: str, why: str) -> None:
+        """No stream to the host can be had, and no further try is made."""
+
+    def link_lost(self, host: str, why: str) -> None:
+        """The link to another machine broke or fell silent; it will be tried again."""
+
+    def link_back(self, host: str, after_s: float) -> None:
+        """It is there again."""
+
+
+@dataclass
+class _Link:
+    stream: Stream | None = None
+    answered: bool = False  # an agent has said hello, at any time
+    tries: int = 0  # since then, in vain
+    again_at: float | None = None
+    heard_at: float = 0.0
+    misses: int = 0
+    lost_at: float | None = None
+
+
+class Links:
+    """One link for each host that was opened. Everything happens in the loop that calls `tend` and the selector."""
+
+    def __init__(
+        self,
+        hosts: Mapping[str, Host],
+        selector: selectors.BaseSelector,
+        target: Callable[[str], RunOnHost],
+        listener: Listener,
+        silent_s: float,
+    ) -> None:
+        self._hosts = hosts
+        self._selector = selector
+        self._target = target
+        self._listener = listener
+        self._silent_s = silent_s
+        self._links: dict[str, _Link] = {}
+        self.closing = False  # a stream that ends is not opened again
+        self.patience_s = float("inf")  # how long a link may be lost before its host counts as gone
+
+    @property
+    def open_hosts(self) -> list[str]:
+        """Hosts with a stream, or one that is about to be tried again."""
+        return [h for h, link in self._links.items() if link.stream is not None or link.again_at is not None]
+
+    def open(self, host: str, *, start: bool) -> None:
+        """Open a fresh stream; with `start`, its agent is started if there is none."""
+        link = self._links.setdefault(host, _Link())
+        link.again_at = None
+        link.heard_at, link.misses = time.monotonic(), 0
+        try:
+            stream = self._hosts[host].open(self._target(host), start=start)
+        except LauncherError as error:
+            if link.answered and self._hosts[host].remote:
+                self._ended(host, error.message)
+            else:
+                self._listener.gone(host, error.message)
+            return
+        link.stream = stream
+        self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))
+
+    def send(self, host: str, message: Mapping[str, Any]) -> None:
+        """Queue a message; one for a host without a stream is dropped: a new stream begins with everything anew."""
+        link = self._links.get(host)
+        if link is None or link.stream is None:
+            return
+        try:
+            link.stream.send(message)
+        except OSError as error:
+            self._ended(host, str(error.strerror or error))
+
+    def tend(self) -> None:
+        """What is due: bytes to be written, links to be tried again, a silence to be noticed. Call it every turn."""
+        now = time.monotonic()
+        for host, link in list(self._links.items()):
+            if link.stream is not None and link.stream.wants_write:
+                try:
+                    link.stream.flush()
+                except OSError as error:
+                    self._ended(host, str(error.strerror or error))
+            elif link.lost_at is not None and now - link.lost_at > self.patience_s:
+                self.close(host)
+                link.lost_at = None
+                self._listener.gone(host, f"it could not be reached for {self.patience_s:.0f} s")
+            elif link.again_at is not None and now >= link.again_at:
+                self.open(host, start=not link.answered)
+            elif link.stream is not None and self._hosts[host].remote:
+                self._listen(host, link, now)
+
+    def close(self, host: str) -> str:
+        """Let go of the stream, if there is one; returns what the far side complained of."""
+        link = self._links.get(host)
+        if link is None:
+            return ""
+        link.again_at = None
+        stream, link.stream = link.stream, None
+        if stream is None:
+            return ""
+        self._selector.unregister(stream)
+        complaint = stream.complaint()
+        stream.close()
+        return complaint
+
+    def _read(self, host: str) -> None:
+        link = self._links[host]
+        if link.stream is None:
+            return
+        try:
+            messages, is_open = link.stream.receive()
+        except (wire.WireError, OSError):
+            messages, is_open = [], False
+        if messages:
+            link.heard_at, link.misses = time.monotonic(), 0
+        for message in messages:
+            if message["type"] == wire.HELLO:
+                self._answered(host, link)
+            self._listener.said(host, message)
+        if not is_open:
+            self._ended(host, "")
+
+    def _answered(self, host: str, link: _Link) -> None:
+        link.answered, link.tries = True, 0
+        if link.lost_at is not None:
+            lost_at, link.lost_at = link.lost_at, None
+            self._listener.link_back(host, time.monotonic() - lost_at)
+
+    def _listen(self, host: str, link: _Link, now: float) -> None:
+        """An agent says something each second: after a long silence the link is dead, whatever TCP believes."""
+        link.misses += 1
+        if now - link.heard_at > self._silent_s and link.misses >= LEAST_MISSES:
+            self._hosts[host].drop()
+            self._ended(host, f"nothing was heard for {now - link.heard_at:.0f} s")
+
+    def _ended(self, host: str, why: str) -> None:
+        complaint = self.close(host) or why
+        if self.closing:
+            return
+        link, remote = self._links[host], self._hosts[host].remote
+        link.tries += 1
+        if link.tries > RECONNECTS and not (remote and link.answered):
+            self._listener.gone(host, complaint or "its stream broke again and again")
+        elif not remote:
+            self.open(host, start=False)
+        else:
+            if link.answered and link.lost_at is None:
+                link.lost_at = time.monotonic()
+                self._listener.link_lost(host, complaint or "the connection ended")
+            pause = min(FIRST_PAUSE_S * 2 ** (link.tries - 1), MOST_PAUSE_S)
+            link.again_at = time.monotonic() + pause * random.uniform(0.75, 1.25)

@@ -1,0 +1,40 @@
+"""What a coordinator is to do, and what it has when it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from launcher.hosts.base import Host
+from launcher.plan.model import LaunchPlan
+from launcher.runs.folder import RunFolder
+from launcher.spec.model import ClusterSpec
+
+if TYPE_CHECKING:
+    from launcher.gather.gathering import Gathering
+    from launcher.stage.remote import Activated
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: a run's first generation, or another one that goes on from a checkpoint."""
+
+    run: RunFolder
+    spec: ClusterSpec
+    secrets: Mapping[str, str]
+    generation: int = 1
+    resumes: str = ""  # a checkpoint's name
+    resume_dir: str = ""  # its folder on this machine
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to begin: everything that can go wrong before a worker starts has been tried."""
+
+    order: Order
+    hosts: Mapping[str, Host]
+    plan: LaunchPlan
+    plan_again: Callable[[int, frozenset[int]], LaunchPlan]  # generation, ports to avoid; gathers the facts again
+    activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
+    gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines

@@ -1,0 +1,80 @@
+"""Everything that can go wrong before a worker starts: reach the hosts, stage what travels, gather facts, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.check import local as local_facts
+from launcher.errors import RunError, UsageError
+from launcher.hosts.base import Host
+from launcher.hosts.local import LocalHost
+from launcher.plan.build import plan as make_plan
+from launcher.plan.facts import Facts
+from launcher.plan.model import LaunchPlan
+from launcher.runs.folder import RunFolder
+from launcher.spec.model import ClusterSpec
+from launcher.stage import code as stage_code
+from launcher.stage import source as stage_source
+from launcher.stage.here import data_here
+from launcher.supervise.foreground import Front
+from launcher.supervise.order import Order, Prepared
+
+
+def prepare(order: Order, front: Front) -> Prepared:
+    """Reach, stage, gather the facts, and plan. Raises NotFitError, SpecError or UsageError."""
+    spec, run = order.spec, order.run
+    if not spec.plain:
+        from launcher.supervise import away  # paramiko and all that: not for a run on this machine alone
+
+        return away.prepare(order, front, _stage)
+    try:
+        staged = {host.name: _stage(spec, run, host.name) for host in spec.hosts}
+    except OSError as error:
+        raise RunError(f"staging into {run.path} failed: {error.strerror or error}", hint="`df -h` tells") from error
+    codes = {name: code for name, (code, _) in staged.items()}
+    sources = {name: source for name, (_, source) in staged.items()}
+    resume_dirs = {host.name: order.resume_dir for host in spec.hosts} if order.resume_dir else {}
+
+    def facts() -> Facts:
+        found = local_facts.gather(spec, run.path, codes=codes, sources=sources)
+        return {name: replace(one, data=data_here(spec.data)) for name, one in found.items()} if spec.data else found
+
+    def plan(generation: int, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
+        return make_plan(
+            spec,
+            facts(),
+            run=run.name,
+            generation=generation,
+            avoid_ports=avoid,
+            resumes=order.resumes,
+            resume_dirs=resume_dirs,
+        )
+
+    hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in spec.hosts}
+    return Prepared(order, hosts, plan(order.generation), plan)
+
+
+def find_secrets(spec: ClusterSpec, environ: Mapping[str, str]) -> dict[str, str]:
+    """The values of the spec's secrets. Raises UsageError naming those that are not set."""
+    missing = [name for name in spec.secrets if name not in environ]
+    if missing:
+        raise UsageError(
+            f"the spec names secrets that are not set here: {', '.join(missing)}",
+            hint=f"export {missing[0]}=… in this shell, then run the command again",
+        )
+    return {name: environ[name] for name in spec.secrets}
+
+
+def _stage(spec: ClusterSpec, run: RunFolder, host: str) -> tuple[str, str]:
+    folder = run.host(host)
+    run.hosts.mkdir(mode=0o700, exist_ok=True)
+    Path(folder.root).mkdir(mode=0o700, exist_ok=True)
+    code = stage_code.stage(folder)
+    if spec.runs_own_code:
+        return code, stage_source.stage(spec.sync, folder)
+    empty = Path(folder.sources("none"))
+    empty.parent.mkdir(mode=0o700, exist_ok=True)
+    empty.mkdir(mode=0o700, exist_ok=True)
+    return code, str(empty)
