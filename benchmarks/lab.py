@@ -136,27 +136,11 @@ def _one_flat(tf: Any) -> _Tf:
     return _with_context(tf, reduce)
 
 
-def _gathered(tf: Any) -> _Tf:
-    """Every worker sends all it has to the other, and each adds: one round instead of two, for two workers."""
-
-    def reduce(context: Any, op: Any, values: Any) -> Any:  # noqa: ARG001
-        devices = context.strategy.extended._get_cross_device_ops(values[0])
-        launcher = devices._launchers[0]
-        flat = tf.concat([tf.reshape(value, [-1]) for value in values], 0)
-        both = launcher._all_gather(tf.expand_dims(flat, 0), None)
-        summed = both[0] + both[1]
-        parts = tf.split(summed, [value.shape.num_elements() for value in values])
-        return [tf.reshape(part, value.shape) for part, value in zip(parts, values, strict=True)]
-
-    return _with_context(tf, reduce)
-
-
 _VARIANTS = {
     "ungated": _ungated,
     "dependencies": _dependencies,
     "slices": _slices,
     "alone": _alone,
-    "gathered": _gathered,
     "last_first": _last_first,
     "one_flat": _one_flat,
 }
