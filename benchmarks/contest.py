@@ -158,7 +158,8 @@ def table(rows: Sequence[Row], unit: str = "images/s") -> str:
     """A line for each contestant, ready to be pasted into a page."""
     lines = [f"| | {unit} | ratio | quartiles | processor time | cores busy |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} | {r.work:.3f} | {r.cores:.2f} |"
+        f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} | {r.work:.3f} "
+        f"| {r.cores:.2f} |"
         for r in rows
     ]
     return "\n".join(lines)

@@ -209,15 +209,17 @@ def _fuse(session: Any, tf: Any) -> None:
         parts = build(self, cluster)
         adam = parts.optimizer
 
+        def local(variable: Any) -> Any:
+            return parts.strategy.experimental_local_results(variable.value)[0].handle
+
         def apply(gradients: Any, variables: Any) -> None:
             count = tf.cast(adam.iterations.value + 1, tf.float32)
             b1, b2 = tf.pow(tf.constant(adam.beta_1), count), tf.pow(tf.constant(adam.beta_2), count)
-            local = lambda v: parts.strategy.experimental_local_results(v.value)[0]  # noqa: E731
             for gradient, variable, m, v in zip(gradients, variables, adam._momentums, adam._velocities, strict=True):
                 tf.raw_ops.ResourceApplyAdam(
-                    var=local(variable).handle,
-                    m=local(m).handle,
-                    v=local(v).handle,
+                    var=local(variable),
+                    m=local(m),
+                    v=local(v),
                     beta1_power=b1,
                     beta2_power=b2,
                     lr=0.001,
