@@ -21,4 +21,4 @@ def find(
         raise NotFitError(
             str(error), hint=f"see what `{error.program}` says, or set `gpus: 0` to train on the CPU"
         ) from error
-    return tuple(Gpu(one.index, one.uuid, one.name, one.memory_bytes, one.holder) for one in found)
+    return tuple(Gpu(one.number, one.uuid, one.name, one.memory_bytes, one.holder) for one in found)

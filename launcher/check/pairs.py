@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -27,6 +27,9 @@ class End:
     host: str
     address: str
     port: int
+
+
+Target = tuple[End, bool]  # whether its port is the kernel's choice
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,15 @@ def try_all(
     listening: Sequence[End],
     found: Mapping[str, Found],
     *,
+    any_port: bool = False,
     timeout_s: float = TIMEOUT_S,
     tell: Tell = untold,
 ) -> Tried:
     """Listen at all these ends at once, and let every host connect to those of all others (and to its own, if it has
     several: workers of one host speak over its address, too). Blocks a few seconds at most where packets are dropped.
+
+    A port of the kernel's choice is tried beside them: from each host to the next, or, with `any_port`, to all. What
+    one host of a machine has tried goes for all hosts that are the same machine and user.
     """
     names = [name for name in visits.hosts if name in found]
     tokens = {name: os.urandom(16).hex() for name in names}
@@ -90,17 +97,38 @@ def try_all(
     unopened = [(name, port, why) for name, (missing, _) in opened.items() for port, why in missing.items()]
     ready = [e for e in listening if e.host in opened and e.port not in opened[e.host][0]]
     extra = {name: End(name, _address(name, ready), port) for name, (_, port) in opened.items() if port}
-    asked = {name: _targets(name, ready, extra) for name in opened}
-    tried, lost = _ask(visits, asked, tokens, timeout_s, tell)
+    wanted = {name: _targets(name, ready, extra, any_port) for name in opened}
+    stands_for = _first_of_each_machine(list(opened), found)
+    asked: dict[str, dict[Target, None]] = {first: {} for first in dict.fromkeys(stands_for.values())}
+    for name, targets in wanted.items():
+        asked[stands_for[name]].update(dict.fromkeys(targets))
+    tried, lost = _ask(visits, {name: list(targets) for name, targets in asked.items()}, tokens, timeout_s, tell)
     blocked = [pair for pair in tried if pair.why and not pair.extra]
-    again = {name: list(_detours(name, blocked, found)) for name in opened}
+    again = {name: list(_detours(name, blocked, found)) for name in asked}
     detours, _ = _ask(visits, {n: t for n, t in again.items() if t}, tokens, timeout_s, tell)
-    return Tried(tuple(_with_detours(tried, detours, found)), tuple(unopened), {**failed, **lost})
+    results = {
+        (pair.source, End(pair.target, pair.address, pair.port), pair.extra): pair
+        for pair in _with_detours(tried, detours, found)
+    }
+    pairs = [
+        replace(results[stands_for[name], end, kernels], source=name)
+        for name, targets in wanted.items()
+        for end, kernels in targets
+        if stands_for[name] not in lost
+    ]
+    lost_too = {name: lost[first] for name, first in stands_for.items() if first in lost}
+    return Tried(tuple(pairs), tuple(unopened), {**failed, **lost_too})
+
+
+def _first_of_each_machine(names: Sequence[str], found: Mapping[str, Found]) -> dict[str, str]:
+    """{host: the first host that is the same machine and user}: from both the same is reached."""
+    first: dict[tuple[str, int], str] = {}
+    return {name: first.setdefault((found[name].machine, found[name].uid), name) for name in names}
 
 
 def _ask(
     visits: Visits,
-    asked: Mapping[str, Sequence[tuple[End, bool]]],
+    asked: Mapping[str, Sequence[Target]],
     tokens: Mapping[str, str],
     timeout_s: float,
     tell: Tell,
@@ -111,7 +139,7 @@ def _ask(
         talk = visits.talk(name)
         talk.send({"type": "try", "targets": targets, "timeout_s": timeout_s})
         # Names are looked up first, and there may be several rounds of attempts.
-        told = answer(talk, "tried", 10.0 + timeout_s * (2 + len(ends) // 100))
+        told = answer(talk, "tried", 30.0 + 5 * timeout_s * (1 + len(ends) // 300))
         results = dict(told.get("results") or {})
         pairs = []
         for number, (end, extra) in enumerate(ends):
@@ -149,14 +177,19 @@ def _address(name: str, ready: Iterable[End]) -> str:
     return next((end.address for end in ready if end.host == name), "")
 
 
-def _targets(name: str, ready: Sequence[End], extra: Mapping[str, End]) -> list[tuple[End, bool]]:
+def _targets(name: str, ready: Sequence[End], extra: Mapping[str, End], any_port: bool) -> list[Target]:
     own = [end for end in ready if end.host == name]
     planned = [end for end in ready if end.host != name or len(own) > 1]
     chosen = [end for end in extra.values() if end.host != name and end.address]
+    if not any_port:
+        names = list(extra)
+        after = names.index(name) + 1 if name in names else 0
+        following = [*names[after:], *names[:after]][:1]
+        chosen = [end for end in chosen if end.host in following]
     return [(end, False) for end in planned] + [(end, True) for end in chosen]
 
 
-def _detours(name: str, blocked: Sequence[Pair], found: Mapping[str, Found]) -> Iterable[tuple[End, bool]]:
+def _detours(name: str, blocked: Sequence[Pair], found: Mapping[str, Found]) -> Iterable[Target]:
     """The other addresses of the hosts that this one did not reach, at a port of theirs."""
     mine = {one.address for one in found[name].interfaces} if name in found else set()
     seen = set()
@@ -177,4 +210,4 @@ def _with_detours(tried: Sequence[Pair], detours: Sequence[Pair], found: Mapping
             yield pair
             continue
         better = next(one for one in found[pair.target].interfaces if one.address == address)
-        yield Pair(pair.source, pair.target, pair.address, pair.port, pair.why, pair.milliseconds, better)
+        yield replace(pair, better=better)

@@ -133,7 +133,7 @@ def _disk(group: _Group) -> Disk:
 
 def _gpu(group: _Group) -> Gpu:
     return Gpu(
-        group.number("index"),
+        group.number("number"),
         group.text("uuid"),
         group.text("name"),
         group.number("memory_bytes"),

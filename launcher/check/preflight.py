@@ -59,7 +59,8 @@ def examine(
         facts = remote.facts_of(spec, run, looked.found, staged=staged)
         planned, error = _plan(planner or (lambda facts: plan(spec, facts, run=run.name)), facts)
         ends = _ends(spec, facts, planned)
-        tried = pairs.try_all(visits, ends, looked.found, tell=tell) if ends else None
+        on_gpus = planned is not None and any(rank.gpus for rank in planned.ranks)
+        tried = pairs.try_all(visits, ends, looked.found, any_port=on_gpus, tell=tell) if ends else None
     seen = Seen(
         spec=spec,
         found=looked.found,

@@ -159,7 +159,7 @@ class _Completing:
         return differ
 
     def _digest(self, path: str, size: int) -> str:
-        digest = hashlib.sha256()
+        digest: hashlib._Hash = hashlib.sha256()
         with open(self._disk.inside.read(path), "rb") as file:
             while size and (data := file.read(min(_PIECE, size))):
                 digest.update(data)

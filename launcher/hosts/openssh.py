@@ -147,7 +147,7 @@ class OpensshSession(Session):
             lane.refused_at = None
 
 
-def open_session(
+def connect(
     host: HostSpec,
     *,
     connect_s: float,

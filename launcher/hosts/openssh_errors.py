@@ -11,9 +11,7 @@ from launcher.errors import NotFitError
 
 _NEW_HOST = "either the host was set up anew, or someone is listening in. Ask who runs it for its fingerprint"
 _KEY = re.compile(r"Server host key: (\S+) (SHA256:\S+)")
-_LOST = re.compile(
-    r"kex_exchange_identification: .*|.*Connection (?:closed|reset) by .*|.*Broken pipe.*|client_loop: .*|Timeout, .*"
-)
+_NOT_LED = re.compile(r"stdio forwarding (request )?failed", re.IGNORECASE)
 
 
 class PinnedKeyError(NotFitError):
@@ -23,7 +21,16 @@ class PinnedKeyError(NotFitError):
 def crowded(log: str) -> bool:
     """Whether the server hung up before it said anything, as it does when too many log in at once."""
     early = re.search(r"kex_exchange_identification: (read: )?Connection (closed|reset)", log)
-    return bool(early) and "stdio forwarding failed" not in log
+    return bool(early) and not _NOT_LED.search(log)
+
+
+def refusal_of_gate(log: str, address: str, port: int) -> str:
+    """Why a jump host did not lead to an address, by the log of the connection to it; empty if it says nothing."""
+    found = ""
+    for channel, why in re.findall(r"^channel (\d+): open failed: (.+)$", log, re.MULTILINE):
+        if re.search(rf"channel {channel}: free: direct-tcpip: .* for {re.escape(address)} port {port},", log):
+            found = why
+    return found
 
 
 def explain(host: str, place: str, log: str, *, pin: str | None = None, asked: bool = False) -> NotFitError:
@@ -93,6 +100,11 @@ def _login_trouble(place: str, log: str, _pin: str | None, asked: bool) -> NotFi
     denied = re.search(r"Permission denied \(([^)]*)\)", log)
     if denied is None:
         return None
+    if "with partial success" in log:
+        return NotFitError(
+            f"{place} lets nobody in without {denied[1]} as well, a second factor",
+            hint="what was answered was wrong" if asked else "log in where there is somebody who can be asked for it",
+        )
     offered = re.findall(r"Offering public key: (.+?) (?:ED25519|RSA|ECDSA|DSA|ED25519-SK|ECDSA-SK)\b", log)
     missing = re.findall(r"Identity file (\S+) not accessible", log)
     open_key = re.findall(r'Load key "([^"]+)": (.+)', log)
@@ -117,9 +129,9 @@ def _login_trouble(place: str, log: str, _pin: str | None, asked: bool) -> NotFi
 
 
 def _network_trouble(place: str, log: str, _pin: str | None, _asked: bool) -> NotFitError | None:
-    via = re.search(r"channel \d+: open failed: (.+)", log)
-    if "stdio forwarding failed" in log or (via and "forwarding" in log):
-        why = via[1] if via else "its connection ended"
+    if _NOT_LED.search(log):
+        via = re.findall(r"channel \d+: open failed: (.+)", log)
+        why = via[-1] if via else "it refuses to, or its connection ended"
         return NotFitError(
             f"the jump host does not lead to {place}: {why}",
             hint="check from the jump host whether sshd is reachable there, and AllowTcpForwarding of the jump host",

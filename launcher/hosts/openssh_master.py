@@ -15,7 +15,7 @@ from launcher.errors import NotFitError
 from launcher.hosts.mux import Line
 from launcher.hosts.openssh_ask import Asker, Desk
 from launcher.hosts.openssh_den import Den
-from launcher.hosts.openssh_errors import PinnedKeyError, crowded, explain, last_words, new_key
+from launcher.hosts.openssh_errors import PinnedKeyError, crowded, explain, last_words, new_key, refusal_of_gate
 from launcher.hosts.openssh_login import Login, Settings, is_pin, ssh_program
 from launcher.hosts.pipe_channel import Complaints
 
@@ -60,6 +60,10 @@ class Master:
     def last_words(self) -> str:
         """What ssh said last to people: why it is gone, if it is."""
         return last_words(self._log.text())
+
+    def refusal(self, of: Settings) -> str:
+        """Why this jump host did not lead to an address, if it said so."""
+        return refusal_of_gate(self._log.text(1 << 16).replace("\r", ""), of.address, of.port)
 
     def close(self) -> None:
         """Log out. May be called twice."""
@@ -106,7 +110,7 @@ class _Attempt:
     """One start of ssh, up to the moment when it takes commands."""
 
     def __init__(self, login: Login, settings: Settings, how: How, gate: Master | None, kind: str | None) -> None:
-        self._login, self._settings, self._how = login, settings, how
+        self._login, self._settings, self._how, self._gate = login, settings, how, gate
         self._den = Den.get()
         self._path = self._den.socket()
         self._pin = how.host_keys if is_pin(how.host_keys) else None
@@ -114,7 +118,7 @@ class _Attempt:
         self._desk = Desk(how.asker, f"{self._path}.ask", login.host) if how.asker else None
         try:
             self._process = subprocess.Popen(
-                self._argv(gate, kind),
+                self._argv(kind),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log.fileno(),
@@ -167,11 +171,13 @@ class _Attempt:
         return self._how.connect_s + (_PATIENCE_S if shaken else 1.0)
 
     def _failure(self) -> Exception:
-        log = self._log.text(1 << 16)
+        log = self._log.text(1 << 16).replace("\r", "")
+        if self._gate and (refused := self._gate.refusal(self._settings)):
+            log += f"\nchannel 0: open failed: {refused}\n"
         why = explain(self._login.host, self._settings.place, log, pin=self._pin, asked=self._desk is not None)
         return _CrowdedError(why) if crowded(log) else why
 
-    def _argv(self, gate: Master | None, kind: str | None) -> list[str]:
+    def _argv(self, kind: str | None) -> list[str]:
         options: dict[str, str] = {
             "ControlMaster": "yes",
             "ControlPath": self._path,
@@ -195,9 +201,9 @@ class _Attempt:
             options |= self._pinned(self._pin)
         if kind:
             options["HostKeyAlgorithms"] = kind
-        if gate:
+        if self._gate:
             # The command is ours: `ssh -W` over the connection that the hosts behind this gate share.
-            words = [ssh_program(), "-F", "none", "-S", gate.path, "-o", "ProxyCommand=false"]
+            words = [ssh_program(), "-F", "none", "-S", self._gate.path, "-o", "ProxyCommand=false"]
             ours = " ".join(shlex.quote(word).replace("%", "%%") for word in words)
             options["ProxyCommand"] = f"{ours} -W '[%h]:%p' gate"
         words = [f"-o{name}={value}" for name, value in options.items()]

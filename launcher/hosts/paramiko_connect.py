@@ -21,7 +21,7 @@ from launcher.hosts.host_keys import KeyCheck, NotThePinnedKeyError
 from launcher.hosts.known_hosts import HostKey
 from launcher.hosts.paramiko_keys import Keyring
 from launcher.hosts.paramiko_login import BrokenOffError, log_in
-from launcher.hosts.paramiko_wire import Wire, plain
+from launcher.hosts.paramiko_wire import RefusedError, Wire, plain
 from launcher.hosts.ssh_config import Target
 from launcher.hosts.ssh_options import USE_OPENSSH
 
@@ -193,14 +193,14 @@ class _Attempt:
         gate = target.via.alias if target.via else "the jump host"
         try:
             return carrier.through(target.address, target.port, self.deadline.left_s, bulk=self._bulk)
-        except paramiko.ChannelException as error:
+        except RefusedError as error:
             if error.code == 1:
                 raise NotFitError(
                     f"{self._name}: {gate} does not let us go on to {self._where}",
                     hint="its sshd forbids it: AllowTcpForwarding, PermitOpen, or `restrict` in authorized_keys there",
                 ) from error
             raise NotFitError(
-                f"{self._name}: {gate} cannot reach {self._where}",
+                f"{self._name}: {gate} cannot reach {self._where}" + (f": {error}" if str(error) else ""),
                 hint=f"log in on {gate} and try it from there: is the name known there, the machine on, sshd running?",
             ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:

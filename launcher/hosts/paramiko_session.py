@@ -14,7 +14,7 @@ from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from launcher.errors import NotFitError
 from launcher.hosts.paramiko_inbox import Inbox, Tail
-from launcher.hosts.paramiko_wire import Wire
+from launcher.hosts.paramiko_wire import RefusedError, Wire
 from launcher.hosts.session import Channel, Session
 
 # Small enough to fit what a socket that can be written to has room for at least.
@@ -141,7 +141,7 @@ class ParamikoSession(Session):
 
     def run(self, command: str) -> Channel:
         for wire in reversed(self._wires):
-            with contextlib.suppress(paramiko.ChannelException):
+            with contextlib.suppress(RefusedError):
                 return self._start(wire, command)
         with self._growing:  # MaxSessions of its sshd is reached
             wire = self._connect()
@@ -152,19 +152,17 @@ class ParamikoSession(Session):
             wire.hang_up()
         try:
             return self._start(wire, command)
-        except paramiko.ChannelException as error:
+        except RefusedError as error:
             raise NotFitError(
                 f"{self.name} runs no commands for us, though it lets us in",
                 hint="its sshd_config forbids it: MaxSessions 0, or a Match block that applies to this user",
             ) from error
 
     def _start(self, wire: Wire, command: str) -> Channel:
-        """Raises NotFitError; ChannelException if the connection takes no more commands."""
+        """Raises NotFitError; RefusedError if the connection takes no more commands."""
         try:
-            channel = ParamikoChannel(wire, wire.open_session(timeout=self._timeout_s))
+            channel = ParamikoChannel(wire, wire.open_for_command(self._timeout_s))
             channel.start(command)
-        except paramiko.ChannelException:
-            raise
         except (paramiko.SSHException, EOFError, OSError) as error:
             if wire.whole:
                 raise NotFitError(f"{self.name} has not started a command for {self._timeout_s:g} s") from error

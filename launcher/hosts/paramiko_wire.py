@@ -40,9 +40,18 @@ class _Packetizer(Packetizer):
     REKEY_PACKETS = 1 << 31
     heard_at = 0.0  # when the last message came
 
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self._socket = sock if isinstance(sock, socket.socket) else None
+
     def read_message(self) -> tuple[int, paramiko.Message]:
         heard = super().read_message()
         self.heard_at = time.monotonic()
+        if self._socket is not None:
+            # sshd's end has Nagle's algorithm on, which holds its next small packet back until the last one is
+            # acknowledged; the kernel forgets this wish soon, so it is told again.
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return heard
 
 
@@ -62,6 +71,14 @@ def _request(channel: Any, message: paramiko.Message) -> None:
 def _refusal(channel: Any, message: paramiko.Message) -> None:
     channel.transport.refused.add(channel.chanid)
     _CHANNEL._request_failed(channel, message)
+
+
+class RefusedError(Exception):
+    """The host opens no such channel; `code` is RFC 4254's reason (1: forbidden, 2: it cannot connect, 4: no room)."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Wire(paramiko.Transport):
@@ -88,6 +105,8 @@ class Wire(paramiko.Transport):
         self.farewell = ""  # why the server said that it hangs up
         self.signals: dict[int, int] = {}  # by channel: what ended its command
         self.refused: set[int] = set()  # channels whose command was not started
+        self._opening = threading.local()
+        self._refusals: dict[int, RefusedError] = {}
 
     if TYPE_CHECKING:  # what is used of paramiko's inside
         sock: Any
@@ -105,6 +124,18 @@ class Wire(paramiko.Transport):
             channel.in_buffer = Inbox()
             channel.in_stderr_buffer = Tail(partial(self.grant, channel))
         _TRANSPORT._parse_channel_open_success(self, message)
+
+    def _next_channel(self) -> int:
+        number: int = _TRANSPORT._next_channel(self)
+        self._opening.number = number
+        return number
+
+    def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
+        # paramiko keeps one reason for all; of two threads that open channels, one would get the other's.
+        peek = paramiko.Message(message.get_remainder())
+        number, code, text = peek.get_int(), peek.get_int(), plain(peek.get_text())
+        self._refusals[number] = RefusedError(code, text)
+        _TRANSPORT._parse_channel_open_failure(self, message)
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()
@@ -128,10 +159,24 @@ class Wire(paramiko.Transport):
         send = self._send_message if own else self._send_user_message
         send(message)
 
+    def open_for_command(self, timeout_s: float) -> paramiko.Channel:
+        """Blocks. Raises RefusedError, OSError, EOFError or paramiko's exceptions."""
+        return self._open("session", timeout=timeout_s)
+
     def through(self, address: str, port: int, timeout_s: float, *, bulk: bool) -> paramiko.Channel:
-        """A stream to another machine over this one. Blocks. Raises paramiko's exceptions."""
+        """A stream to another machine over this one. Blocks. Raises what `open_for_command` does."""
         window, packet = _BULK if bulk else _NORMAL
-        return self.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), window, packet, timeout_s)
+        return self._open("direct-tcpip", (address, port), ("127.0.0.1", 0), window, packet, timeout_s)
+
+    def _open(self, *what: Any, **more: Any) -> paramiko.Channel:
+        self._opening.number = -1
+        try:
+            return self.open_channel(*what, **more)
+        except paramiko.SSHException:
+            refusal = self._refusals.pop(self._opening.number, None)
+            if refusal is not None:
+                raise refusal from None
+            raise
 
     @property
     def whole(self) -> bool:

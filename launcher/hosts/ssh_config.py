@@ -30,8 +30,8 @@ _BEYOND: Mapping[str, frozenset[str]] = {  # the values that ask for nothing
     "revokedhostkeys": frozenset({"none"}),
     "knownhostscommand": frozenset({"none"}),
 }
-# Ways to log in that we have not: told only when ours are not enough, since whole distributions switch them on.
-_OTHER_WAYS = {"gssapiauthentication": "GSSAPIAuthentication", "certificatefile": "CertificateFile"}
+# Ways to log in that we have not: told when ours are not enough. What the server would take besides, it says itself.
+_OTHER_WAYS = {"certificatefile": "CertificateFile"}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class _Resolver:
 
 def _hop(text: str, jump: Setting) -> tuple[str, dict[str, str]]:
     found = re.fullmatch(
-        r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<name>[^:@/]+))(?::(?P<port>\d+))?/?", text
+        r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<name>[^:@/\s]+))(?::(?P<port>\d+))?/?", text
     )
     if not found:
         raise NotFitError(f"{jump.where}: `{text}` is no jump host: [user@]host[:port] was expected")

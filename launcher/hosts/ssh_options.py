@@ -47,6 +47,8 @@ class Options:
         return found.value if found else default
 
     def add(self, setting: Setting) -> None:
+        if setting.key == "connecttimeout" and setting.value.lower() == "none":
+            return  # which ssh does not tell from one that was never said
         if setting.key in self.settings or _RIVALS.get(setting.key) in self.settings:
             known = self.settings.get(setting.key, [])
             if setting.key in _ADDING and all(setting.args != one.args for one in known):
@@ -96,12 +98,13 @@ class SshConfig:
         self._exec_timeout_s = exec_timeout_s
 
     @classmethod
-    def read(cls, path: Path | None = None, *, system: Path | None = Path("/etc/ssh/ssh_config")) -> SshConfig:
-        """The user's file (~/.ssh/config unless said otherwise) and, behind it, the machine's. A file that is not there
-        says nothing. Raises NotFitError with file and line on one that cannot be read."""
-        user = path or Path.home() / ".ssh" / "config"
-        items = list(read_items(user, user.parent, 0))
-        return cls([*items, *(read_items(system, system.parent, 0) if system else ())])
+    def read(cls, path: Path | None = None) -> SshConfig:
+        """~/.ssh/config and behind it the machine's file; or, as with `ssh -F`, one given file alone.
+
+        A file that is not there says nothing. Raises NotFitError with file and line on one that cannot be read.
+        """
+        files = [path] if path else [Path.home() / ".ssh" / "config", Path("/etc/ssh/ssh_config")]
+        return cls([item for file in files for item in read_items(file, file.parent, 0)])
 
     def lookup(self, name: str, *, user: str, given: Mapping[str, str] | None = None) -> Options:
         """What holds for a name. `given` (user, port, …) counts before anything in the files, `user` is the local one.
@@ -113,6 +116,8 @@ class SshConfig:
             options.add(Setting("cluster.yaml", key, (value,)))
         self._apply(self._items, options, True)
         if options.wants_final:
+            # The name is settled by now: a `Match final` can change anything but that.
+            options.settings["hostname"] = [Setting("", "hostname", (options.host_name.replace("%", "%%"),))]
             options.final = True
             self._apply(self._items, options, True)
         return options
@@ -124,7 +129,8 @@ class SshConfig:
                 for included in item.files:
                     self._apply(included, options, active)
             elif item.key == "host":
-                active = enclosing and matches(item.args, options.original)
+                name = options.host_name if options.final else options.original
+                active = enclosing and matches(item.args, name)
             elif item.key == "match":
                 # Asked for anywhere, even where it does not hold, it makes ssh read everything twice.
                 options.wants_final |= any(name.removeprefix("!").lower() == "final" for name, _ in _criteria(item))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from launcher.spec import schema
 from launcher.spec.hosts import known_workers, refuse_set_variables, resolve_hosts
@@ -161,7 +162,7 @@ def _secrets(names: Sequence[str], hosts: Sequence[HostSpec], report: Report) ->
 
 def _checkpoint(checkpoint: schema.Checkpoint, hosts: Sequence[HostSpec], report: Report) -> CheckpointSpec:
     every, copies = checkpoint.every, checkpoint.given.get("copies")
-    home = checkpoint.home if "home" in checkpoint.given else "newest"
+    home: Literal["newest", "all"] = "all" if checkpoint.given.get("home") == "all" else "newest"
     if copies is not None and copies > len(hosts):
         report.add(
             ("checkpoint", "copies"),

@@ -22,6 +22,7 @@ class Goods:
     """What travels to every host of a run, surveyed once. `data` and `on_host` are by the names of the spec."""
 
     sources: Tree | None = None
+    only_setup: bool = False  # the workers run nothing of it: they get an empty folder
     data: Mapping[str, Data] = field(default_factory=dict)
     on_host: Mapping[str, str] = field(default_factory=dict)  # paths that must be there already
     dataset: Data | None = None
@@ -49,13 +50,15 @@ def make_ready(
     run: str,
     goods: Goods,
     *,
+    folder: HostFolder | None = None,
     package: Package | None = None,
     tell: Tell = lambda _: None,
     printed: Callable[[bytes], None] = lambda _: None,
 ) -> Ready:
     """Bring what travels, run `setup`, capture `activate`, make the run's copy. Blocks; for a thread of its own.
 
-    May be called again, for the same run too: what is there is kept, and what was cut off goes on. Raises NotFitError.
+    `folder` is the run's on the host, by default `<workdir>/<run>/<host name>`. May be called again, for the same run
+    too: what is there is kept, and what was cut off goes on. Raises NotFitError.
     """
     with There(session, workdir=host.workdir, package=package, tell=tell, printed=printed) as there:
         on_host = _must_be_there(there, goods.on_host)
@@ -68,14 +71,15 @@ def make_ready(
             done = there.setup(host.setup, inputs, source)
             source, log = done.source, done.log
         activated = there.activate(host.activate) if host.activate is not None else Activated()
-        folder = HostFolder(posixpath.join(there.workdir, run, host.name))
-        copy = folder.sources(goods.sources.digest if goods.sources is not None else "none")
+        folder = folder or HostFolder(posixpath.join(there.workdir, run, host.name))
+        copied = goods.sources if not goods.only_setup else None
+        copy = folder.sources(copied.digest if copied is not None else "none")
         return Ready(
             workdir=there.workdir,
             folder=folder.root,
             code=there.code,
             python=there.python,
-            source=there.copy(source if goods.sources is not None else "", copy),
+            source=there.copy(source if copied is not None else "", copy),
             data={**data, **on_host},
             dataset=dataset,
             activated=activated,

@@ -83,7 +83,10 @@ class Links:
         try:
             stream = self._hosts[host].open(self._target(host), start=start)
         except LauncherError as error:
-            self._listener.gone(host, error.message)
+            if link.answered and self._hosts[host].remote:
+                self._ended(host, error.message)
+            else:
+                self._listener.gone(host, error.message)
             return
         link.stream = stream
         self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import stat
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -24,8 +24,9 @@ from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec, HostSpec
 from launcher.view import check as view
 from tests.check_values import host
-from tests.integration.sessions import CODE, Elsewhere, Instead, OtherClock
+from tests.integration.sessions import Elsewhere, Instead, OtherClock
 from tests.plan_values import spec
+from worker.contract.machine.identity import machine
 
 
 @pytest.fixture
@@ -55,18 +56,18 @@ def test_a_host_tells_all_that_a_plan_needs(stack: ExitStack, home: Path) -> Non
     found = looked(stack, cluster, LocalSession("far")).found["far"]
     assert time.monotonic() - begun < 20
     assert found.failures == {}
-    assert found.machine == local.machine()
+    assert found.machine == machine()
     assert (found.uid, found.home) == (os.getuid(), str(home))
-    assert found.code == str(CODE)
+    assert found.code.startswith(f"{home}/my work/code/")
     assert found.python.path == sys.executable
     assert found.python.version == "{}.{}.{}".format(*sys.version_info[:3])
-    assert (found.disk.path, found.disk.exists, found.disk.refused) == (str(home / "my work"), False, "")
+    assert (found.disk.path, found.disk.exists, found.disk.refused) == (str(home / "my work"), True, "")
     assert found.disk.free_bytes > 0
     assert {one.address for one in found.interfaces} >= {"127.0.0.1"}
     assert len(found.free_ports) > local.MARGIN
     assert all(31000 <= port <= 31099 for port in found.free_ports)
     assert abs(found.clock_s) < 0.5
-    assert not (home / "my work").exists()
+    assert sorted(path.name for path in (home / "my work").iterdir()) == ["code", "facts"]
 
 
 def test_what_is_told_agrees_with_what_the_coordinator_sees_here(stack: ExitStack, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_what_is_told_agrees_with_what_the_coordinator_sees_here(stack: ExitStac
 
 
 def test_a_clock_an_hour_ahead_is_measured(stack: ExitStack) -> None:
-    cluster = spec(host("a"), host("b"))
+    cluster = spec(here("a"), here("b"))
     found = looked(stack, cluster, OtherClock("a", 3600.0), LocalSession("b")).found
     assert abs(found["a"].clock_s - 3600) < 1
     assert abs(found["b"].clock_s) < 0.5
@@ -96,6 +97,11 @@ def test_a_proxy_is_seen_by_name_and_its_password_is_told_to_nobody(stack: ExitS
     assert examined.seen.facts["a"].proxies
     assert found.environment["no_proxy"] == ".lan"
     assert "hunter2" not in json.dumps(view.to_json(examined))
+
+
+def here(name: str) -> HostSpec:
+    """One whose errand is started without the door."""
+    return HostSpec(name, local=True)
 
 
 def bare(folder: Path) -> str:
@@ -134,7 +140,7 @@ def test_versions_are_looked_up_again_only_when_a_package_has_come_or_gone(stack
     packages.mkdir()
     (home / "work").mkdir()
     python = home / "python"
-    python.write_text(f"#!/bin/sh\necho asked >> '{asked}'\nexec '{sys.executable}' -S \"$@\"\n")
+    python.write_text(f"#!/bin/sh\necho asked >> {shlex.quote(str(asked))}\nexec '{sys.executable}' -S \"$@\"\n")
     python.chmod(0o755)
     cluster = spec(host("a", python=str(python), workdir="~/work", env={"PYTHONPATH": str(packages)}))
 
@@ -157,12 +163,12 @@ def test_versions_are_looked_up_again_only_when_a_package_has_come_or_gone(stack
 
 def test_a_folder_in_which_nothing_can_be_written_is_told(stack: ExitStack, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    cluster = spec(host("a", workdir=str(tmp_path / "file")), host("b", workdir="/proc/no/such"))
-    found = looked(stack, cluster, LocalSession("a"), LocalSession("b")).found
-    assert found["a"].disk.refused == "Not a directory"
-    assert found["b"].disk.refused
-    assert stat.S_ISREG((tmp_path / "file").stat().st_mode)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "it's a home"]
+    for runs, why in ((tmp_path / "file", "Not a directory"), (Path("/proc/no/such"), "")):
+        found = looked(stack, spec(here("a")), LocalSession("a"), runs=runs).found["a"]
+        assert found.disk.refused
+        assert why in found.disk.refused
+    assert (tmp_path / "file").read_text() == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "it's a home"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +181,7 @@ def test_a_folder_in_which_nothing_can_be_written_is_told(stack: ExitStack, tmp_
     ],
 )
 def test_one_bad_host_is_told_and_hides_no_other(stack: ExitStack, command: str, words: str) -> None:
-    cluster = spec(host("bad"), host("good"))
+    cluster = spec(here("bad"), host("good"))
     result = looked(stack, cluster, Instead("bad", command), LocalSession("good"))
     assert list(result.found) == ["good"]
     assert words in result.failed["bad"].message

@@ -104,7 +104,9 @@ def test_another_address_that_answers_is_proposed(lab: NetHosts, tmp_path: Path)
         lab.host(n).run("ip", "address", "add", f"10.9.9.{n + 1}/24", "dev", "eth0")
     try:
         lab.host(1).cut("in", peer=lab[0].address)
-        (wrong,) = of_pairs(examined(lab, tmp_path))
+        # What h1 answers is dropped, too: both ways are blocked.
+        wrong, _ = of_pairs(examined(lab, tmp_path))
+        assert wrong.what.startswith("h1 → h2 at")
         assert wrong.fix.startswith("h2 answers at 10.9.9.2 (eth0): set `network: 10.9.9.0/24`")
     finally:
         for n in (0, 1):

@@ -14,13 +14,14 @@ from launcher.check.errand import Visits
 from launcher.check.pairs import End, Tried
 from launcher.hosts.local_session import LocalSession
 from launcher.hosts.session import Session
-from tests.check_values import found, host
+from launcher.spec.model import HostSpec
+from tests.check_values import found
 from tests.integration.sessions import Instead
 from tests.plan_values import spec
 from worker.contract.machine import ports
 from worker.errands import probe
 
-THREE = spec(host("a"), host("b"), host("c"))
+THREE = spec(*(HostSpec(name, local=True) for name in "abc"))
 
 
 @pytest.fixture
@@ -50,7 +51,22 @@ def test_every_pair_is_tried_and_answers(sessions: dict[str, Session]) -> None:
     # With two workers each, a host must reach its own address, too.
     assert {(p.source, p.target, p.port) for p in planned} == {(s, e.host, e.port) for s in "abc" for e in where}
     assert {pair.why for pair in tried.pairs} == {""}
+    assert [(pair.source, pair.target) for pair in tried.pairs if pair.extra] == [("a", "b"), ("b", "c"), ("c", "a")]
+
+
+def test_ports_of_the_kernels_choice_are_tried_from_everywhere_if_asked_to(sessions: dict[str, Session]) -> None:
+    with Visits(THREE, sessions) as visits:
+        tried = pairs.try_all(visits, ends(), {name: found(name) for name in "abc"}, any_port=True)
     assert len([pair for pair in tried.pairs if pair.extra]) == 6
+
+
+def test_hosts_that_are_one_machine_are_tried_once_and_each_is_told(sessions: dict[str, Session]) -> None:
+    where = ends()
+    with Visits(THREE, sessions) as visits:
+        tried = pairs.try_all(visits, where, {name: found(name, machine="one") for name in "abc"})
+    assert {(p.source, p.target) for p in tried.pairs if not p.extra and not p.why} == {
+        (source, target) for source in "abc" for target in "abc" if source != target
+    }
 
 
 def test_the_ports_are_free_again_at_once(sessions: dict[str, Session]) -> None:
@@ -99,7 +115,7 @@ def listener(backlog: int = 8, answer: bytes | None = None) -> Iterator[int]:
 
 
 def attempt(port: int, address: str = "127.0.0.1") -> str:
-    return probe.attempt({"x": (address, port, b"token")}, 0.5)["x"][0]
+    return probe.attempt({"x": (address, port, b"t" * 32)}, 0.5)["x"][0]
 
 
 def test_how_an_attempt_fails_is_told_apart() -> None:

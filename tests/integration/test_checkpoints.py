@@ -76,6 +76,24 @@ def test_training_goes_on_while_a_slow_disk_writes_and_a_kill_leaves_no_half_che
         assert checkpoints.verify(str(chief.checkpoints / name)) == []
 
 
+def test_a_copy_on_a_slow_disk_leaves_checkpoints_out_and_holds_nobody_up(tmp_path: Path, data: Path) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    job = make_job(data, ENDLESS, every_seconds=0.1, saves=True)
+    with cluster(tmp_path, job, line=MEDDLED, of_rank={1: {"MEDDLE_HOLD": str(hold)}}) as slow:
+        chief, other = slow.ranks
+        chief.wait_for(records.SAVED)
+        wait_until(lambda: under_way(other), "the copy was begun")
+        steps_go_on(chief)
+        assert (len(names(chief)), names(other)) == (1, []), "the next one waits for both"
+        hold.unlink()
+        wait_until(lambda: min(len(names(other)), len(names(chief))) >= 3, "copies were written")
+        for record in other.told(records.SAVED)[:2]:
+            files = [rank.checkpoints / record["folder"] / checkpoints.ARRAYS for rank in slow.ranks]
+            assert files[0].read_bytes() == files[1].read_bytes()
+            assert record["why"] == "every"
+
+
 def test_a_stop_waits_for_the_checkpoint_that_is_being_written(tmp_path: Path, data: Path) -> None:
     hold = tmp_path / "hold"
     hold.touch()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from launcher.errors import NotFitError
 from launcher.hosts import package
 from launcher.hosts.local_session import LocalSession
-from launcher.spec.model import HostSpec, SyncSpec
+from launcher.hosts.reach import Reacher
+from launcher.spec.model import HostSpec, Ssh, SyncSpec
 from launcher.stage import survey
 from launcher.stage.ready import Goods, make_ready
 from launcher.stage.remote import There
@@ -49,6 +53,30 @@ def test_a_login_shell_of_each_kind_lets_us_in(shell: str, login: Login) -> None
         assert there.workdir == f"{host.home}/a work'dir"
         assert there.look(["~"]) == [(str(host.home), "folder")]
     assert [p.name for p in (host.home / "a work'dir" / "code").iterdir()] == [package.installed().digest]
+
+
+@pytest.mark.parametrize("transport", ["paramiko", "openssh"])
+def test_every_transport_brings_code_and_trees(
+    transport: Literal["paramiko", "openssh"], login: Login, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    host, _ = login(greeting="Welcome!\n")
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / "big.bin").write_bytes(os.urandom(5 << 20))
+    tree = survey.sources(SyncSpec(str(job)), tmp_path / "runs")
+    spec = HostSpec("h1", ssh=Ssh(alias="h1"), transport=transport)
+    with Reacher(connect_s=15, config=host.config) as reacher:
+        session = reacher.open(spec)
+        try:
+            for _ in range(3):
+                with There(session, workdir="~/work") as there:
+                    place = there.bring(tree, "sources")
+            with There(session, workdir="~/work") as there, pytest.raises(NotFitError, match="ended with 3"):
+                there.setup(["exit 3"], "x")
+        finally:
+            session.close()
+    assert Path(place, "big.bin").read_bytes() == (job / "big.bin").read_bytes()
 
 
 def test_a_greeting_of_the_login_files_is_skipped(login: Login) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from launcher.errors import NotFitError
-from launcher.hosts.openssh import OpensshSession, open_session
+from launcher.hosts.openssh import OpensshSession, connect
 from launcher.hosts.openssh_ask import Asker
 from launcher.spec.model import HostSpec, Ssh
 from tests.integration.harness import ROOT, wait_for
@@ -41,7 +42,7 @@ def spec(to: SshHost, host_keys: str = "known", /, **ssh: Any) -> HostSpec:
 
 @contextlib.contextmanager
 def session(host: SshHost, host_keys: str = "known", asker: Asker | None = None) -> Iterator[OpensshSession]:
-    one = open_session(spec(host, host_keys), connect_s=10, config=host.config, asker=asker)
+    one = connect(spec(host, host_keys), connect_s=10, config=host.config, asker=asker)
     try:
         yield one
     finally:
@@ -50,7 +51,7 @@ def session(host: SshHost, host_keys: str = "known", asker: Asker | None = None)
 
 def error_of(host: HostSpec, config: Path, *, connect_s: float = 10.0, asker: Asker | None = None) -> NotFitError:
     with pytest.raises(NotFitError) as caught:
-        open_session(host, connect_s=connect_s, config=config, asker=asker).close()
+        connect(host, connect_s=connect_s, config=config, asker=asker).close()
     return caught.value
 
 
@@ -71,7 +72,7 @@ def test_a_new_host_is_accepted_once_if_that_is_the_rule(hosts: SshHosts) -> Non
     forget(hosts)
     said: list[str] = []
     for _ in range(2):
-        open_session(spec(hosts[0], "accept-new"), connect_s=10, config=hosts.config, say=said.append).close()
+        connect(spec(hosts[0], "accept-new"), connect_s=10, config=hosts.config, say=said.append).close()
     assert hosts[0].host_key in hosts.known_hosts.read_text()
     assert len(said) == 1
     assert hosts[0].fingerprint in said[0]
@@ -112,13 +113,15 @@ def test_the_pinned_key_may_be_any_of_the_hosts(tmp_path: Path) -> None:
 def test_an_address_in_full_needs_no_alias(hosts: SshHosts) -> None:
     host = hosts[0]
     full = spec(host, host=host.address, user=host.user, port=host.port, key=str(host.key))
-    one = open_session(full, connect_s=10, config=hosts.config)
+    one = connect(full, connect_s=10, config=hosts.config)
     assert output_of(one, "echo in") == b"in\n"
     one.close()
 
 
 def test_a_wrong_key_and_a_wrong_user_are_told_with_what_was_tried(hosts: SshHosts, tmp_path: Path) -> None:
     host = hosts[0]
+    # ssh adds the keys of its config to the one that is named.
+    hosts.config.write_text(re.sub(r"  IdentityFile .*\n", "", hosts.config.read_text()))
     make_key(tmp_path / "other")
     full: dict[str, Any] = {"host": host.address, "port": host.port}
     error = error_of(spec(host, **full, key=str(tmp_path / "other")), hosts.config)
@@ -160,7 +163,7 @@ def test_all_hosts_behind_a_jump_host_share_one_connection_to_it(tmp_path: Path)
         sessions: dict[int, OpensshSession] = {}
 
         def one(n: int) -> None:
-            sessions[n] = open_session(spec(hosts[n]), connect_s=20, config=hosts.config)
+            sessions[n] = connect(spec(hosts[n]), connect_s=20, config=hosts.config)
             assert output_of(sessions[n], "echo ~") == f"{hosts[n].home}\n".encode()
 
         in_threads(8, one)
@@ -190,7 +193,7 @@ def test_a_jump_host_in_the_spec_and_a_host_that_it_does_not_reach(tmp_path: Pat
             "port": host.port,
             "jump": f"{gate.user}@{gate.address}:{gate.port}",
         }
-        one = open_session(spec(host, **full), connect_s=10, config=hosts.config)
+        one = connect(spec(host, **full), connect_s=10, config=hosts.config)
         assert output_of(one, "echo in") == b"in\n"
         one.close()
         assert "Accepted publickey" in gate.log.read_text()
@@ -257,7 +260,7 @@ def test_a_person_may_take_longer_than_the_timeout(locked: SshHosts) -> None:
         time.sleep(4)
         return SECRET
 
-    one = open_session(spec(locked[0]), connect_s=2, config=locked.config, asker=Asker(slowly))
+    one = connect(spec(locked[0]), connect_s=2, config=locked.config, asker=Asker(slowly))
     one.close()
 
 
@@ -313,7 +316,7 @@ def test_a_proxy_command_of_the_users_config_is_followed(hosts: SshHosts, tmp_pa
 
 def test_a_link_that_died_without_a_word_is_given_up(hosts: SshHosts) -> None:
     with relayed(hosts[0]) as (far, relay):
-        one = open_session(spec(far), connect_s=10, config=far.config, alive_s=4)
+        one = connect(spec(far), connect_s=10, config=far.config, alive_s=4)
         channel = one.run("exec sleep 600")
         assert channel.read() is None
         relay.freeze()
@@ -345,10 +348,10 @@ def test_nothing_of_a_session_is_left_when_it_is_closed(hosts: SshHosts) -> None
 def test_a_coordinator_that_is_killed_leaves_no_ssh_and_no_folder(hosts: SshHosts) -> None:
     code = (
         "import sys, pathlib, time\n"
-        "from launcher.hosts.openssh import open_session\n"
+        "from launcher.hosts.openssh import connect\n"
         "from launcher.hosts.openssh_den import Den\n"
         "from launcher.spec.model import HostSpec, Ssh\n"
-        "one = open_session(HostSpec('h1', ssh=Ssh(alias='h1')), connect_s=10, config=pathlib.Path(sys.argv[1]))\n"
+        "one = connect(HostSpec('h1', ssh=Ssh(alias='h1')), connect_s=10, config=pathlib.Path(sys.argv[1]))\n"
         "channel = one.run('exec cat')\n"
         "print(Den.get().folder, flush=True)\ntime.sleep(600)\n"
     )

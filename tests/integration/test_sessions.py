@@ -19,6 +19,7 @@ from tests.integration.transports import (
     ALL,
     REMOTE,
     Reached,
+    Transport,
     echo,
     in_threads,
     output_of,
@@ -181,7 +182,9 @@ def test_two_hundred_commands_one_after_the_other_leave_nothing_open(any_session
 
 @pytest.mark.parametrize("most", [1, 3])
 @pytest.mark.parametrize("transport", REMOTE)
-def test_a_host_that_allows_few_commands_on_a_connection_runs_many(transport: str, tmp_path: Path, most: int) -> None:
+def test_a_host_that_allows_few_commands_on_a_connection_runs_many(
+    transport: Transport, tmp_path: Path, most: int
+) -> None:
     with reached(transport, tmp_path, lines=[f"MaxSessions {most}"]) as one:
         channels = [one.session.run("read x; echo $x") for _ in range(5)]
         for channel in channels:
@@ -194,7 +197,7 @@ def test_a_host_that_allows_few_commands_on_a_connection_runs_many(transport: st
 
 
 @pytest.mark.parametrize("transport", REMOTE)
-def test_a_host_that_allows_no_commands_at_all_says_so(transport: str, tmp_path: Path) -> None:
+def test_a_host_that_allows_no_commands_at_all_says_so(transport: Transport, tmp_path: Path) -> None:
     with reached(transport, tmp_path, lines=["MaxSessions 0"]) as one, pytest.raises(NotFitError, match="h1"):
         one.session.run("true")
 
@@ -242,7 +245,7 @@ def test_a_killed_connection_lets_writers_go(remote: Reached) -> None:
 
 @pytest.mark.parametrize("transport", REMOTE)
 @pytest.mark.parametrize("shell", ["bash", "dash", "fish"])
-def test_any_login_shell_runs_the_same_constant_command(transport: str, shell: str, tmp_path: Path) -> None:
+def test_any_login_shell_runs_the_same_constant_command(transport: Transport, shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} is installed")
     with reached(transport, tmp_path, shell=shell) as one:
@@ -255,7 +258,7 @@ def test_any_login_shell_runs_the_same_constant_command(transport: str, shell: s
 
 @pytest.mark.parametrize("transport", REMOTE)
 @pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_what_a_login_shell_prints_comes_before_the_command(transport: str, shell: str, tmp_path: Path) -> None:
+def test_what_a_login_shell_prints_comes_before_the_command(transport: Transport, shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} is installed")
     with reached(transport, tmp_path, shell=shell, greeting="Welcome!\nRead the rules", banner="no entry\n") as one:

@@ -73,7 +73,7 @@ def test_the_descriptor_tells_when_there_is_something_to_read(session: Session) 
     poll.register(channel.fileno(), select.POLLIN)
     assert channel.read() is None
     assert poll.poll(50) == []
-    channel.write(b"hello\n")
+    write_all(channel, b"hello\n")
     assert poll.poll(10_000)
     assert channel.read() == b"hello\n"
     assert channel.read() is None
@@ -141,7 +141,7 @@ def test_a_key_exchange_in_the_middle_of_a_large_stream_loses_nothing(session: S
 def test_a_host_that_takes_few_commands_over_one_connection_is_logged_in_on_again(session: Session) -> None:
     channels = [session.run("exec cat") for _ in range(15)]
     for number, channel in enumerate(channels):
-        channel.write(b"%d" % number)
+        write_all(channel, b"%d" % number)
         channel.end_input()
     assert [read_all(channel) for channel in channels] == [b"%d" % number for number in range(15)]
 

@@ -17,7 +17,8 @@ import pytest
 from launcher.errors import NotFitError
 from launcher.hosts.reach import Reacher
 from tests.integration.ssh_tools import more, nothing_left, read_all, spec
-from tests.lab.sshd import SshHosts, make_key, sshd_hosts, why_no_sshd
+from tests.lab.hosts import make_key
+from tests.lab.sshd import SshHosts, sshd_hosts, why_no_sshd
 
 pytestmark = pytest.mark.skipif(why_no_sshd() != "", reason=why_no_sshd())
 

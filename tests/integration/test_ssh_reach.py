@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launcher.errors import NotFitError
@@ -184,3 +185,31 @@ def test_ipv6(tmp_path: Path) -> None:
             explicit = HostSpec("n", ssh=Ssh(host="::1", port=port))
             fine(reach([explicit], reaching), "n")
         assert known.read_text() == f"[::1]:{port} {hosts[0].host_key}\n"
+
+
+def test_a_jump_host_whose_connection_is_dead_though_it_looks_whole_is_connected_anew(tmp_path: Path) -> None:
+    with sshd_hosts(tmp_path, 1, jump=1) as hosts, Reacher(connect_s=9, config=hosts.config) as reaching:
+        session = reaching.open(spec("h1"))
+        time.sleep(1.1)  # after so long a connection is asked
+        frozen = _connections(hosts.gates[0].pid)
+        for process in frozen:
+            process.suspend()
+        try:
+            assert session.alive
+            fine(reach([spec("h1", name=f"n{n}") for n in range(3)], reaching), "n0", "n1", "n2")
+        finally:
+            for process in frozen:
+                process.resume()
+        assert read_all(session.run("echo hello")) == b"hello\n"
+        session.close()
+    assert accepted(hosts.gates[0]) == 2
+
+
+def _connections(keeper: int) -> list[psutil.Process]:
+    """The processes that serve connections, without the one that listens."""
+    below = psutil.Process(keeper).children(recursive=True)
+    return [
+        one
+        for one in below
+        if one.cmdline() and one.cmdline()[0].startswith("sshd: ") and "[listener]" not in one.cmdline()[0]
+    ]

@@ -283,6 +283,15 @@ def test_a_host_is_made_ready_in_one_call_and_again_at_little_cost(place: Place)
     assert modes == {0}
 
 
+def test_a_folder_that_only_setup_needs_is_not_given_to_the_workers(place: Place) -> None:
+    goods = Goods(sources=place.tree(requirements_txt="keras"), only_setup=True)
+    host = HostSpec("far", workdir="~/work", setup=("cat requirements.txt > ~/ran",))
+    ready = make_ready(place.session, host, "run", goods)
+    assert (place.home / "ran").read_text() == "keras"
+    assert Path(ready.source).name == "none"
+    assert list(Path(ready.source).iterdir()) == []
+
+
 def test_data_that_should_be_there_and_is_not_is_named(place: Place) -> None:
     with pytest.raises(NotFitError, match=r"the data big \(/nowhere\) is not there"):
         make_ready(place.session, HostSpec("far", workdir="~/work"), "run", Goods(on_host={"big": "/nowhere"}))

@@ -10,35 +10,26 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from launcher.hosts.local_session import LocalSession
+from launcher.hosts.reach import Reacher
 from launcher.hosts.session import Channel, Session
 from launcher.spec.model import HostSpec, Ssh
 from tests.lab.sshd import SshHost, sshd_hosts, why_no_sshd
 
-REMOTE = ("paramiko", "openssh")
+Transport = Literal["paramiko", "openssh"]
+REMOTE: tuple[Transport, ...] = ("paramiko", "openssh")
 ALL = ("local", *REMOTE)
 
 
 @contextlib.contextmanager
-def remote_session(transport: str, host: SshHost, *, connect_s: float = 15.0) -> Iterator[Session]:
+def remote_session(transport: Transport, host: SshHost, *, connect_s: float = 15.0) -> Iterator[Session]:
     """A session with a host of the lab, by its alias."""
-    if transport == "openssh":
-        from launcher.hosts.openssh import open_session
-
-        spec = HostSpec(name=host.name, ssh=Ssh(alias=host.name), transport="openssh")
-        session: Session = open_session(spec, connect_s=connect_s, config=host.config)
-        try:
-            yield session
-        finally:
-            session.close()
-        return
-    reach = pytest.importorskip("launcher.hosts.reach")
-    spec = HostSpec(name=host.name, ssh=Ssh(alias=host.name))
-    with reach.Reacher(connect_s=connect_s, config=host.config) as reacher:
+    spec = HostSpec(name=host.name, ssh=Ssh(alias=host.name), transport=transport)
+    with Reacher(connect_s=connect_s, config=host.config) as reacher:
         session = reacher.open(spec)
         try:
             yield session
@@ -55,7 +46,7 @@ class Reached:
 
 
 @contextlib.contextmanager
-def reached(transport: str, folder: Path, **options: Any) -> Iterator[Reached]:
+def reached(transport: Transport | Literal["local"], folder: Path, **options: Any) -> Iterator[Reached]:
     """A session of the given kind with a fresh host; `options` are those of `sshd_hosts`."""
     if transport == "local":
         session: Session = LocalSession("here")

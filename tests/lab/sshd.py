@@ -29,7 +29,7 @@ from tests.lab.hosts import (
 )
 from tests.lab.machine import LabError
 
-__all__ = ["LabError", "SshHost", "SshHosts", "sshd_hosts", "why_no_sshd"]
+__all__ = ["LabError", "SshHost", "SshHosts", "make_key", "sshd_hosts", "why_no_sshd"]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,12 @@ from tests.plan_values import spec
 from worker.contract.machine.interfaces import Interface
 
 THREE = spec(host("a"), host("b"), host("c"))
+
+
+def changed(**keys: Any) -> Python:
+    return replace(PYTHON, **keys)
+
+
 WITHOUT = replace(PYTHON, tensorflow="", keras="", distribution="", cuda="", packages={})
 
 
@@ -78,7 +84,7 @@ def test_a_program_may_do_without_tensorflow() -> None:
     ],
 )
 def test_unequal_versions_name_the_odd_one(versions: dict[str, str], verdict: Verdict, words: str) -> None:
-    (wrong,) = bad("tensorflow", three(python=replace(PYTHON, **versions)))
+    (wrong,) = bad("tensorflow", three(python=changed(**versions)))
     assert (wrong.hosts, wrong.verdict) == (("b",), verdict)
     assert words in wrong.what
     assert "on b: /venv/bin/python -m pip install" in wrong.fix
@@ -176,7 +182,7 @@ def test_a_clock_an_hour_off_is_named_with_its_direction() -> None:
 
 
 def test_hosts_that_agree_against_this_machine_are_not_blamed_one_by_one() -> None:
-    off = {"clock_s": 3600.0}
+    off: dict[str, Any] = {"clock_s": 3600.0}
     (wrong,) = bad("clock", seen(THREE, found("a", 1, **off), found("b", 2, **off), found("c", 3, **off)))
     assert wrong.hosts == ("a", "b", "c")
     assert "set the clock of this machine" in wrong.fix

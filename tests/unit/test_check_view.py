@@ -115,7 +115,7 @@ ANSWER = {"facts": {"host": {"machine": "m", "cores": 2}}, "failures": {"users":
         {"facts": {"network": {"interfaces": [["eth0", "10.0.0.1; reboot", 24]]}}, "failures": {}},
         {"facts": {"network": {"interfaces": ["eth0"]}}, "failures": {}},
         {"facts": {"limits": {"open_files": [1]}}, "failures": {}},
-        {"facts": {"gpus": [{"index": None, "uuid": 3}]}, "failures": {}},
+        {"facts": {"gpus": [{"number": None, "uuid": 3}]}, "failures": {}},
         {"facts": {}, "failures": {"users": 3}},
     ],
 )

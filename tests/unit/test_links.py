@@ -74,7 +74,7 @@ class FakeHost(Host):
         if self.reachable:
             stream.far.sendall(wire.MAGIC)
         else:
-            stream.far.close()
+            stream.far.shutdown(socket.SHUT_WR)  # it takes what it is told, and ends without a word
         self.streams.append(stream)
         return stream
 

@@ -15,7 +15,7 @@ from launcher.spec.model import HostSpec, Ssh
 def target(folder: Path, text: str, ssh: Ssh) -> Target:
     path = folder / "config"
     path.write_text(text)
-    return resolve(HostSpec("h", ssh=ssh), SshConfig.read(path, system=None))
+    return resolve(HostSpec("h", ssh=ssh), SshConfig.read(path))
 
 
 def refused(folder: Path, text: str, ssh: Ssh) -> NotFitError:
@@ -42,6 +42,7 @@ def test_an_alias_has_all_that_its_block_says(tmp_path: Path, monkeypatch: pytes
             ConnectTimeout 1m30
             AddressFamily inet6
             GSSAPIAuthentication yes
+            CertificateFile ~/cert
     """
     home = str(Path.home())
     assert target(tmp_path, text, Ssh(alias="gpu")) == Target(
@@ -58,7 +59,7 @@ def test_an_alias_has_all_that_its_block_says(tmp_path: Path, monkeypatch: pytes
         hash_known_hosts=True,
         connect_timeout_s=90.0,
         family="inet6",
-        other_ways=("GSSAPIAuthentication",),
+        other_ways=("CertificateFile",),
     )
 
 
@@ -133,7 +134,7 @@ def test_a_loop_of_jumps_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jump", ["", "a b", "user@", "host:port", "://x"])
 def test_a_jump_that_is_none_is_refused(tmp_path: Path, jump: str) -> None:
-    assert "no jump host" in refused(tmp_path, f'ProxyJump "x,{jump}"\n', Ssh(alias="a")).message
+    assert "no jump host" in refused(tmp_path, f'Host a\n ProxyJump "x,{jump}"\n', Ssh(alias="a")).message
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,23 @@ from launcher.errors import NotFitError
 from launcher.hosts.ssh_lines import split
 from launcher.hosts.ssh_options import Options, SshConfig, matches
 
+_VALUES = {
+    "hostname": ["%h.example", "real", "b1"],
+    "user": ["u1", "u2"],
+    "port": ["2201", "2222"],
+    "proxyjump": ["none", "gate", "x@gate:22,[::1]:23"],
+    "proxycommand": ["none", "nc %h %p"],
+    "hostkeyalias": ["alias"],
+    "connecttimeout": ["5", "none"],
+    "identityfile": ["/k1", "/k2", "/k3"],
+}
 COMPARED = ("hostname", "user", "port", "proxyjump", "hostkeyalias", "connecttimeout", "identityfile")
 
 
 def look_up(folder: Path, text: str, name: str, **given: str) -> Options:
     path = folder / "config"
     path.write_text(text)
-    return SshConfig.read(path, system=None).lookup(name, user="me", given=given)
+    return SshConfig.read(path).lookup(name, user="me", given=given)
 
 
 def said(options: Options, key: str) -> list[str]:
@@ -117,7 +127,7 @@ def test_a_match_that_cannot_be_decided_is_told_only_where_it_might_hold(tmp_pat
 def test_a_command_of_match_that_hangs_has_a_deadline(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text('Match exec "sleep 60"\n Port 1\n')
-    config = SshConfig.read(path, system=None)
+    config = SshConfig.read(path)
     config._exec_timeout_s = 0.2
     with pytest.raises(NotFitError, match=r"config:1: .* has not ended within 0.2 s"):
         config.lookup("a", user="me")
@@ -151,7 +161,7 @@ def test_a_command_may_have_any_quotes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_says_nothing(tmp_path: Path) -> None:
-    assert SshConfig.read(tmp_path / "none", system=None).lookup("a", user="me").settings == {}
+    assert SshConfig.read(tmp_path / "none").lookup("a", user="me").settings == {}
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh is installed")
@@ -160,25 +170,15 @@ def test_random_files_mean_what_they_mean_to_ssh(tmp_path: Path) -> None:
     path = tmp_path / "config"
     for _ in range(60):
         path.write_text(_random_config(dice, tmp_path))
-        config = SshConfig.read(path, system=None)
+        config = SshConfig.read(path)
         for name in ("a", "ab", "b1"):
             assert _ours(config, name) == _of_ssh(path, name), path.read_text()
 
 
 def _random_config(dice: random.Random, folder: Path) -> str:
     def settings() -> list[str]:
-        values = {
-            "HostName": ["%h.example", "real", "b1"],
-            "User": ["u1", "u2"],
-            "Port": ["2201", "2222"],
-            "ProxyJump": ["none", "gate", "x@gate:22,[::1]:23"],
-            "ProxyCommand": ["none", "nc %h %p"],
-            "HostKeyAlias": ["alias"],
-            "ConnectTimeout": ["5", "none"],
-            "IdentityFile": ["/k1", "/k2", "/k3"],
-        }
-        keys = dice.sample(sorted(values), dice.randint(0, 4))
-        return [f"  {key}{dice.choice([' ', ' = ', '='])}{dice.choice(values[key])}" for key in keys]
+        keys = dice.sample(sorted(_VALUES), dice.randint(0, 4))
+        return [f"  {key}{dice.choice([' ', ' = ', '='])}{dice.choice(_VALUES[key])}" for key in keys]
 
     def head() -> str:
         return dice.choice(
@@ -211,11 +211,10 @@ def _ours(config: SshConfig, name: str) -> dict[str, list[str]]:
 
 def _of_ssh(path: Path, name: str) -> dict[str, list[str]]:
     done = subprocess.run(["ssh", "-G", "-F", str(path), name], capture_output=True, text=True, check=True)
-    written = path.read_text() + "".join(one.read_text() for one in path.parent.glob("included*"))
     found: dict[str, list[str]] = {key: [] for key in COMPARED}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
         # ssh also prints what nobody wrote.
-        if key == "hostname" or (key in found and value in written and value.lower() not in {"none", "22"}):
+        if key == "hostname" or (key in found and value in _VALUES[key] and value != "none"):
             found[key].append(value)
     return found

@@ -6,7 +6,7 @@ The coordinator sends, as often as it likes:
   listen {ports, token}       answered by listening {failed: {port: why}, extra: a port of the kernel's choice}
   try {targets: {id: [address, port, token]}, timeout_s}      answered by tried {results: {id: [why, milliseconds]}}
 `why` is empty for a target that was reached and answered as the host whose token that is. Whoever listens proves that
-it knows its own token; so an address that leads to another machine is found, and a port that somebody else holds.
+it knows its token; so an address that leads to another machine is found, and a port that somebody else holds.
 Like TensorFlow, this listens on every interface. The extra port shows whether a firewall lets only `ports` through.
 One process does it all: with many hosts most of a check's time is the start of Pythons.
 """
@@ -14,7 +14,7 @@ One process does it all: with many hosts most of a check's time is the start of 
 from __future__ import annotations
 
 import time
-from typing import List
+from typing import Any, Callable, Dict, List
 
 from ..contract.wire import Message
 from .talk import Talk
@@ -62,9 +62,9 @@ def _try(message: Message) -> Message:
     return {"type": "tried", "results": attempt(targets, float(message["timeout_s"]))}
 
 
-_ANSWERS = {
+_ANSWERS: Dict[Any, Callable[[Message], Message]] = {
     "clock": _clock,
     "look": _look,
     "listen": _listen,
     "try": _try,
-}  # type: Dict[Any, Callable[[Message], Message]]
+}

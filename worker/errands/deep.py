@@ -39,7 +39,7 @@ def main(argv: List[str]) -> int:  # noqa: ARG001
     # Nothing said: wherever temporary files are kept.
     workdir = absolute(str(order["workdir"])) if order["workdir"] else None
     folder = tempfile.mkdtemp(prefix="launcher-deep-", dir=workdir)
-    ranks = []  # type: List[Rank]
+    ranks: List[Rank] = []
     try:
         for one in order["ranks"]:
             ranks.append(Rank(one, folder, [str(name) for name in order.get("gone") or ()]))
@@ -99,7 +99,7 @@ class Rank:
             log.seek(0, os.SEEK_END)
             log.seek(max(0, log.tell() - _LAST))
             text = log.read().decode("utf-8", "replace")
-        said = None  # type: Optional[Any]
+        said: Any = None
         for line in text.splitlines():
             if line.startswith(MARK):
                 said = json.loads(line[len(MARK) :])

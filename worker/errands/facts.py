@@ -36,7 +36,7 @@ def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
     offset = order.get("offset")
     workdir = str(order["workdir"])
     cache = os.path.join(places.absolute(workdir), "facts") if order.get("cache") else ""
-    chosen = {
+    chosen: Dict[str, Probe] = {
         "host": host.host,
         "network": host.network,
         "names": lambda: host.resolved(str(order.get("address") or "")),
@@ -47,7 +47,7 @@ def probes(order: Mapping[str, Any]) -> Dict[str, Probe]:
         "python": lambda: python.python(str(order.get("python") or "python3"), environment, cache),
         "users": people.users,
         "logout": people.logout,
-    }  # type: Dict[str, Probe]
+    }
     if order.get("gpus"):
         chosen["gpus"] = lambda: [one._asdict() for one in gpus.find(environment.get("CUDA_VISIBLE_DEVICES"))]
     return chosen

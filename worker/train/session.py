@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from ..contract import records
+from ..contract.machine.processor import instructions
 from ..contract.states import WorkerExit
 from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, sums, userdata
 from .agreement import Agreement
@@ -52,7 +53,7 @@ class _Session:
     def run(self) -> WorkerExit:
         settings, job = self._settings, self._settings.job
         strategy.configure(job, alone=len(settings.workers) == 1)
-        way = precision.configure(job, fingerprint.instructions())
+        way = precision.configure(job, instructions())
         with self._progress.phase("strategy"):
             cluster = strategy.join(settings)
         # The user's functions come after the strategy, which must be there before TensorFlow is used for anything.

@@ -13,8 +13,9 @@ def check(seen: Seen) -> list[Finding]:
         if not others:
             findings.append(Finding((host.name,), "users", Verdict.OK, "nobody else can log in", brief="none"))
             continue
+        number = f"{count} other{'s' if count > 1 else ''}"
         told = ", ".join(others[:5]) + (", …" if count > 5 else "")
-        what = f"{host.name}: {count} other{'s' if count > 1 else ''} can log in ({told})"
+        what = f"{host.name}: {number} can log in ({told})"
         what += f", and {', '.join(found.active[:5])} have processes there now" if found.active else ""
         what += ": whoever reaches TensorFlow's ports, through loopback too, runs code as you"
         low, high = host.ports
@@ -22,5 +23,5 @@ def check(seen: Seen) -> list[Finding]:
             f"if you do not trust them, as root on {host.name}: iptables -I OUTPUT -o lo -p tcp --dport {low}:{high} "
             f"-m owner ! --uid-owner {found.user} -j REJECT"
         )
-        findings.append(Finding((host.name,), "users", Verdict.WARN, what, fix, brief=f"{count} others"))
+        findings.append(Finding((host.name,), "users", Verdict.WARN, what, fix, brief=number))
     return findings

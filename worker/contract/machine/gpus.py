@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from .paths import which
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -20,7 +20,7 @@ _FORMAT = "--format=csv,noheader,nounits"
 class Device(NamedTuple):
     """One GPU as its driver names it. `holder` says who is on it, empty when it is free."""
 
-    index: int
+    number: int
     uuid: str
     name: str
     memory_bytes: int
@@ -37,15 +37,17 @@ class GpuError(Exception):
 
 
 def find(
-    visible: Optional[str] = None, *, devices: Path = Path("/dev"), deadline_s: float = DEADLINE_S
+    visible: Optional[str] = None, *, devices: "str | os.PathLike[str]" = "/dev", deadline_s: float = DEADLINE_S
 ) -> Tuple[Device, ...]:
     """The GPUs in the driver's order; none, at once, where there is no driver or no nvidia-smi.
 
     `visible` is CUDA_VISIBLE_DEVICES of the own environment, by which a batch system or a person may have set some
     aside. Blocks up to `deadline_s`. Raises GpuError.
     """
-    program = shutil.which("nvidia-smi")
-    if program is None or not any((devices / name).exists() for name in ("nvidiactl", "nvidia0", "dxg")):
+    program = which("nvidia-smi")
+    if program is None or not any(
+        os.path.exists(os.path.join(devices, name)) for name in ("nvidiactl", "nvidia0", "dxg")
+    ):
         return ()
     # Both at once: each start of nvidia-smi costs as much as all the rest of a plan.
     asked = [_start(program, _DEVICES), _start(program, _HOLDERS)]
@@ -128,7 +130,7 @@ def _only(visible: Optional[str], gpus: List[Device]) -> Iterator[Device]:
         return
     for word in visible.split(","):
         name = word.strip()
-        match = [gpu for gpu in gpus if str(gpu.index) == name or (len(name) > 4 and gpu.uuid.startswith(name))]
+        match = [gpu for gpu in gpus if str(gpu.number) == name or (len(name) > 4 and gpu.uuid.startswith(name))]
         if not match:
             return
         yield match[0]

@@ -6,7 +6,6 @@ import array
 import fcntl
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address
 from typing import List, NamedTuple
 
 _SIOCGIFCONF = 0x8912
@@ -42,7 +41,7 @@ def outgoing() -> str:
 
 
 def _version4() -> List[Interface]:
-    found = []  # type: List[Interface]
+    found: List[Interface] = []
     entry = _ENTRY if struct.calcsize("P") == 8 else 32
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         space = array.array("B", bytes(entry * _MOST))
@@ -58,7 +57,7 @@ def _version4() -> List[Interface]:
             found.append(
                 Interface(
                     label.partition(":")[0],  # an alias, eth0:1, is the interface eth0
-                    str(IPv4Address(request[_NAME + 4 : _NAME + 8])),
+                    socket.inet_ntop(socket.AF_INET, request[_NAME + 4 : _NAME + 8]),
                     _prefix4(probe, request),
                 )
             )
@@ -75,7 +74,7 @@ def _prefix4(probe: socket.socket, request: bytes) -> int:
 
 
 def _version6() -> List[Interface]:
-    found = []  # type: List[Interface]
+    found: List[Interface] = []
     try:
         with open("/proc/net/if_inet6", encoding="ascii", errors="replace") as file:
             lines = file.read().splitlines()
@@ -84,9 +83,9 @@ def _version6() -> List[Interface]:
     for line in lines:
         try:
             digits, _, prefix, _, _, name = line.split()
-            address = IPv6Address(bytes.fromhex(digits))
-            if not address.is_link_local:
-                found.append(Interface(name, str(address), int(prefix, 16)))
+            address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+            if not digits.startswith(("fe8", "fe9", "fea", "feb")):
+                found.append(Interface(name, address, int(prefix, 16)))
         except ValueError:
             continue
     return found

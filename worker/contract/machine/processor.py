@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Set
 
 _INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
 def instructions() -> str:
     """The processor's architecture and the vector instructions that change the bits of results."""
-    found = set()  # type: Set[str]
+    found: Set[str] = set()
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             for line in file:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 import pwd
 import resource
-import shutil
 import socket
 import sys
 from typing import Any, Dict, List, Mapping, Optional
 
 from ...contract.machine import cores, identity, interfaces, ports, processor
+from ...contract.machine.paths import which
 
 _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 # What a plan adds to. Nothing else, and no proxy's value: facts are written to files, and these may hold secrets.
@@ -26,7 +25,7 @@ def host() -> Dict[str, Any]:
     return {
         "machine": identity.machine(),
         "hostname": socket.gethostname(),
-        "kernel": platform.release(),
+        "kernel": os.uname().release,
         "uid": uid,
         "user": _user(uid),
         "home": os.path.expanduser("~"),
@@ -77,7 +76,7 @@ def environment(variables: Mapping[str, str]) -> Dict[str, Any]:
 
 def memory() -> "tuple[int, int]":
     """(total, available) in bytes, within the control group's limit where there is one."""
-    values = {}  # type: Dict[str, int]
+    values: Dict[str, int] = {}
     with open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             name, _, rest = line.partition(":")
@@ -132,4 +131,4 @@ def _firewall() -> str:
     if os.path.isdir("/run/firewalld"):
         return "firewalld"
     path = "{}:/usr/sbin:/sbin".format(os.environ.get("PATH", ""))
-    return next((name for name in ("iptables", "nft") if shutil.which(name, path=path)), "")
+    return next((name for name in ("iptables", "nft") if which(name, path)), "")

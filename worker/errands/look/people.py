@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import pwd
-import shutil
-import subprocess
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+
+from ...contract.machine.paths import which
 
 _NO_LOGIN = ("nologin", "false", "sync", "halt", "shutdown", "git-shell", "")
 _FIRST = 1000  # of people's numbers
@@ -43,7 +42,7 @@ def logout() -> Dict[str, Any]:
     }
 
 
-def _accounts() -> Iterator["tuple[str, int, str]"]:
+def _accounts() -> Iterator[Tuple[str, int, str]]:
     with open("/etc/passwd", encoding="utf-8", errors="replace") as file:
         for line in file:
             fields = line.rstrip("\n").split(":")
@@ -55,8 +54,8 @@ def _person(uid: int) -> bool:
     return uid >= _FIRST and uid not in _NOBODY
 
 
-def _running() -> "set[int]":
-    found = set()  # type: set[int]
+def _running() -> Set[int]:
+    found: Set[int] = set()
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
@@ -79,9 +78,11 @@ def _name(uid: int) -> str:
 
 def _asked() -> Optional[bool]:
     """What logind itself says; None if it cannot be asked."""
-    busctl = shutil.which("busctl")
+    busctl = which("busctl")
     if busctl is None:
         return None
+    import subprocess
+
     manager = ["org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager"]
     try:
         said = subprocess.run(
@@ -99,10 +100,10 @@ def _asked() -> Optional[bool]:
 
 def _setting(key: str) -> Optional[str]:
     """A setting of logind's files. Distributions write the value they were built with as a comment."""
-    value = None  # type: Optional[str]
+    value: Optional[str] = None
     files = ["/usr/lib/systemd/logind.conf", "/etc/systemd/logind.conf"]
     for folder in ("/usr/lib/systemd", "/run/systemd", "/etc/systemd"):
-        files += sorted(glob.glob(f"{folder}/logind.conf.d/*.conf"))
+        files += _inside(f"{folder}/logind.conf.d")
     for path in files:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -113,3 +114,10 @@ def _setting(key: str) -> Optional[str]:
         except OSError:
             continue
     return value
+
+
+def _inside(folder: str) -> List[str]:
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".conf")]
+    except OSError:
+        return []

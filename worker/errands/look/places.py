@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any, Dict
 
 _TRIED = 1 << 16
@@ -37,10 +36,16 @@ def absolute(said: str) -> str:
     return os.path.normpath(os.path.join(os.path.expanduser("~"), os.path.expanduser(said)))
 
 
+def fresh(folder: str, prefix: str) -> "tuple[int, str]":
+    """(descriptor, path) of a file of our own, as tempfile would make it. Raises OSError."""
+    name = os.path.join(folder, prefix + os.urandom(8).hex())
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), name
+
+
 def _refused(folder: str) -> str:
     """Why no file can be written; empty if one can."""
     try:
-        handle, name = tempfile.mkstemp(prefix=".launcher-check-", dir=folder)
+        handle, name = fresh(folder, ".launcher-check-")
         try:
             # Quotas and full disks show only when blocks are really asked for.
             os.write(handle, os.urandom(_TRIED))

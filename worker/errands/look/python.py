@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import binascii
 import json
 import os
-import shutil
-import subprocess
-import tempfile
 from typing import Any, Dict, List, Mapping, Optional
 
+from ...contract.machine.paths import which
 from . import packages
-from .places import absolute
+from .places import absolute, fresh
 
 _DEADLINE_S = 25.0
 # What decides where a Python finds its packages.
@@ -28,17 +26,20 @@ def python(said: str, environment: Mapping[str, str], cache: str = "") -> Dict[s
     path = _find(said, environment)
     if path is None:
         return {"path": "", "missing": f"{said} is not an executable file"}
-    kept = _place(cache, path, environment) if cache else ""
-    answer = _recall(kept, path)
+    named = json.dumps([path, [environment.get(name) for name in _DECIDES]])
+    kept = os.path.join(cache, f"python-{binascii.crc32(named.encode()):08x}.json") if cache else ""
+    answer = _recall(kept, named, path)
     if answer is None:
         answer = _ask(path, environment)
         if kept and "missing" not in answer:
-            _keep(kept, path, answer)
+            _keep(kept, named, path, answer)
     answer.pop("folders", None)
     return answer
 
 
 def _ask(path: str, environment: Mapping[str, str]) -> Dict[str, Any]:
+    import subprocess
+
     # -E and -I would hide PYTHONPATH, and with it packages that workers will see.
     argv = [path, "-W", "ignore", os.path.abspath(packages.__file__)]
     try:
@@ -66,36 +67,31 @@ def _ask(path: str, environment: Mapping[str, str]) -> Dict[str, Any]:
 
 def _find(said: str, environment: Mapping[str, str]) -> Optional[str]:
     if os.sep in said or said.startswith("~"):
-        return shutil.which(absolute(said))
-    found = shutil.which(said, path=environment.get("PATH", os.defpath))
+        return which(absolute(said))
+    found = which(said, environment.get("PATH", os.defpath))
     return os.path.abspath(found) if found else None
 
 
-def _place(cache: str, path: str, environment: Mapping[str, str]) -> str:
-    named = json.dumps([path, [environment.get(name) for name in _DECIDES]])
-    return os.path.join(cache, "python-{}.json".format(hashlib.sha256(named.encode()).hexdigest()[:24]))
-
-
-def _recall(kept: str, path: str) -> Optional[Dict[str, Any]]:
+def _recall(kept: str, named: str, path: str) -> Optional[Dict[str, Any]]:
     """The answer that was kept, if nothing has changed since."""
     try:
         with open(kept, encoding="utf-8") as file:
             value = json.load(file)
         answer = value["answer"]
-        same = value["marks"] == _marks(path, answer["folders"])
+        same = value["named"] == named and value["marks"] == _marks(path, answer["folders"])
         return dict(answer) if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _keep(kept: str, path: str, answer: Mapping[str, Any]) -> None:
+def _keep(kept: str, named: str, path: str, answer: Mapping[str, Any]) -> None:
     """Best effort: the next one asks again otherwise. The workdir is there already, or it is not ours to make."""
     try:
-        text = json.dumps({"marks": _marks(path, answer["folders"]), "answer": dict(answer)})
+        text = json.dumps({"named": named, "marks": _marks(path, answer["folders"]), "answer": dict(answer)})
         folder = os.path.dirname(kept)
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o700)
-        handle, temporary = tempfile.mkstemp(dir=folder)
+        handle, temporary = fresh(folder, ".")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(temporary, kept)
@@ -105,7 +101,7 @@ def _keep(kept: str, path: str, answer: Mapping[str, Any]) -> None:
 
 def _marks(path: str, folders: List[str]) -> List[Any]:
     """What changes when a Python is replaced, or a package comes or goes: installers make and remove folders there."""
-    marks = []  # type: List[Any]
+    marks: List[Any] = []
     for place in [os.path.realpath(path), *(str(folder) for folder in folders)]:
         try:
             found = os.stat(place)
