@@ -21,6 +21,7 @@ from launcher.spec.types import (
     Few,
     FunctionName,
     Gpus,
+    HostKeys,
     HostName,
     Intervals,
     JobName,
@@ -88,7 +89,7 @@ class HostDefaults(Keys):
     transport: Annotated[str, OneOf("paramiko", "openssh")] = default(
         "paramiko", "who speaks SSH: Python, or the system's `ssh`"
     )
-    host_keys: Text = default("known", "`known`, `accept-new`, or a pinned fingerprint")
+    host_keys: HostKeys = default("known", "`known`, `accept-new`, or a pinned fingerprint")
     allow_public: Truth = default(False, "whether workers may listen on a public address")
 
 

@@ -118,6 +118,14 @@ JobName = Annotated[
 HostName = Annotated[str, _matching("name", NAME, A_NAME)]
 Alias = Annotated[str, _matching("alias", NAME, "an alias of ~/.ssh/config, or {host: ADDRESS, user: …}")]
 Address = Annotated[str, _matching("address", _ADDRESS, "a host's name or address, such as 10.0.0.12")]
+HostKeys = Annotated[
+    str,
+    _matching(
+        "text",
+        r"(known|accept-new|SHA256:[A-Za-z0-9+/]{43})",
+        "known, accept-new, or a fingerprint: SHA256:… as ssh-keygen -l tells it",
+    ),
+]
 Login = Annotated[str, _matching("text", _LOGIN, "a name, or [user@]host[:port]")]
 Variable = Annotated[str, _matching("name", _VARIABLE, "a variable's name: letters, digits and `_`")]
 ModelName = Annotated[str, Read(_model, "`cnn` or function", type="string")]
