@@ -58,6 +58,18 @@ def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
     return sorted(found.values(), key=lambda p: (p.run, order[p.kind], p.rank if p.rank is not None else -1, p.pid))
 
 
+def marks() -> set[str]:
+    """The marks of runs' host folders (`layout.mark`) that living processes of this user carry."""
+    found = set()
+    for process in psutil.process_iter(["pid"]):
+        try:
+            if process.uids().real == os.getuid():
+                found.add(process.environ().get(names.MARK, ""))
+        except (psutil.Error, OSError):
+            continue
+    return found - {""}
+
+
 def kill(process: RunProcess) -> bool:
     """SIGKILL one process, if it is still the same one; False if it was gone already."""
     try:
