@@ -21,7 +21,11 @@ from worker.contract.states import RUN_ALIVE
 
 @dataclass(frozen=True)
 class OldRun:
-    """A run's folder. `used`: when anything in it was last changed, in seconds since 1970; `alive`: hands off; `here`: on this machine."""
+    """A run's folder.
+
+    `used`: when anything in it was last changed, in seconds since 1970; `alive`: it is not over, or cannot be told;
+    `here`: something of it lives on this machine.
+    """
 
     folder: RunFolder
     size: int  # bytes on the disk
@@ -31,7 +35,7 @@ class OldRun:
 
 
 def look(runs: Path) -> list[OldRun]:
-    """Every run that lies in this folder itself, newest first. Links, and folders that are not ours, are passed over."""
+    """Every run that lies in this folder itself, newest first, but for links and folders that are not ours."""
     marks = processes.marks()
     found = []
     for listed in listing.all_runs([runs]):

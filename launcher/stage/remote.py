@@ -58,7 +58,8 @@ class Left:
 class LeftRun:
     """The folder of a run in a workdir, this host's.
 
-    `used`: when something in it was last changed, by the host's clock; `busy`: it lives, or cannot be removed safely; `begun`: an agent was there.
+    `used`: when something in it was last changed, by the host's clock; `busy`: it lives, or cannot be removed safely;
+    `begun`: an agent was there.
     """
 
     name: str

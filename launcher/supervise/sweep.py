@@ -78,13 +78,14 @@ def look(
             return _Seen(there.runs(), there.left())
 
     seen, failed = each(list(sessions), ask, what="looking at", tell=tell)
+    spared |= {run.name for one in seen.values() for run in one.runs.found if run.busy}
     alive = [host for host, one in seen.items() if one.runs.alive or any(run.busy for run in one.runs.found)]
     if sessions and any(run.here for run in here):
         alive.insert(0, "this machine")
     items = [
         Item("", RUN, run.folder.name, run.size, idle, run)
         for run in here
-        if (idle := now() - run.used) >= asked.older_than_s and not run.alive and run.folder.name not in kept
+        if (idle := now() - run.used) >= asked.older_than_s and not run.alive and run.folder.name not in spared | kept
     ]
     for host, one in seen.items():
         items += _runs(host, one.runs, asked, spared | kept)
