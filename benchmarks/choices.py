@@ -23,6 +23,10 @@ def _job(name: str, **settings: object) -> Callable[[int], Contestant]:
     return lambda workers: Contestant(name, workers, job=settings)
 
 
+def _env(name: str, **env: str) -> Callable[[int], Contestant]:
+    return lambda workers: Contestant(name, workers, env=env)
+
+
 CHOICES: dict[str, list[Callable[[int], Contestant]]] = {
     "commit": [
         _lab("in a branch (ours)"),
@@ -36,14 +40,34 @@ CHOICES: dict[str, list[Callable[[int], Contestant]]] = {
         _lab("one step a call", work_s=1e-6),
     ],
     "gather": [_lab("gathered by index (ours)"), _lab("slices", variant="slices")],
-    "inter_op": [_lab("default (ours)"), _lab("1 thread", inter_op=1), _lab("2", inter_op=2), _lab("4", inter_op=4)],
+    "inter_op": [_lab("1 thread for ops (ours)"), _lab("2", inter_op=2), _lab("4", inter_op=4)],
     "threads": [_job("1 thread", threads=1), _job("2", threads=2), _job("TensorFlow's default", threads=None)],
-    "communication": [
-        _job("auto (ours)"),
-        _job("ring", communication="ring"),
-        _lab("one pack", bytes_per_pack=1 << 26),
-        _lab("packs of 128 KiB", bytes_per_pack=1 << 17),
+    "communication": [_job("auto (ours)"), _job("ring", communication="ring")],
+    "talk": [
+        _lab("one exchange (ours)"),
+        _lab("one ring", ring=True),
+        _lab("nothing is sent", ring=True, variant="alone"),
+        _lab("a ring, the last gradients first", ring=True, variant="last_first"),
+        _lab("a ring, one flat vector", ring=True, variant="one_flat"),
+        _lab("rings of 128 KiB", ring=True, bytes_per_pack=1 << 17),
+        _lab("a ring, and two threads for ops", ring=True, inter_op=2),
     ],
+    "workers": [
+        lambda _: Contestant("1 worker of 2 threads", 1, job={"threads": 2}),
+        lambda _: Contestant("2 workers of 1 thread", 2, job={"threads": 1}),
+        lambda _: Contestant("4 workers of 1 thread", 4, job={"threads": 1}),
+        lambda _: Contestant("1 worker, 2 replicas", 1, job={"threads": 2}, lab={"replicas": 2}),
+        lambda _: Contestant("1 worker, 4 replicas", 1, job={"threads": 2}, lab={"replicas": 4}),
+        lambda _: Contestant("2 workers, 2 replicas each", 2, job={"threads": 1}, lab={"replicas": 2}),
+    ],
+    "spinning": [
+        _lab("idle threads spin (TensorFlow's default)"),
+        _lab("they sleep", spinning=False),
+        lambda _: Contestant("1 worker of 2 threads", 1, job={"threads": 2}),
+        lambda _: Contestant("1 worker of 2 threads, they sleep", 1, job={"threads": 2}, lab={"spinning": False}),
+    ],
+    "malloc": [_lab("glibc's default (ours)"), _env("memory is kept", MALLOC_TRIM_THRESHOLD_="8589934592")],
+    "fused": [_lab("Keras's Adam (ours)"), _lab("fused kernel", fused=True)],
     "xla": [_lab("without (ours)"), _lab("model compiled by XLA", jit=True)],
 }
 

@@ -31,6 +31,7 @@ class Contestant:
     workers: int = 1
     job: Mapping[str, Any] = field(default_factory=dict)
     lab: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Row:
     ratio: float
     spread: tuple[float, float]  # lower and upper quartile of the rounds' ratios
     work: float  # the chief's processor time, as a ratio to the first contestant's
+    cores: float  # how many cores the chief kept busy
 
 
 class _Taken(NamedTuple):
@@ -63,21 +65,30 @@ class _Seat:
     def take_turn(self, amount: int) -> _Taken:
         """Blocks until the turn is over."""
         self._turn += 1
-        temporary = self._folder / f"{TURN}.new"
-        temporary.write_text(f"{self._turn} {amount}")
-        temporary.rename(self._folder / TURN)
         deadline = time.monotonic() + DEADLINE_S
+        for rank in range(len(self._ranks.ranks)):
+            self._ask(self._folder / f"{TURN}{rank}", amount, deadline)
         while time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
                 lines = (self._folder / TURNS).read_text().splitlines(keepends=True)
                 if len(lines) >= self._turn and lines[self._turn - 1].endswith("\n"):
                     told = json.loads(lines[self._turn - 1])
                     return _Taken(float(told["seconds"]), float(told["cpu"]))
-            for rank in self._ranks.ranks:
-                if rank.process.poll() is not None:
-                    raise RuntimeError(f"{self.contestant.name}: a rank ended:\n{rank.log}")
-            time.sleep(0.002)
+            self._look()
+            time.sleep(0.005)
         raise RuntimeError(f"{self.contestant.name}: a turn took over {DEADLINE_S:g} s")
+
+    def _ask(self, pipe: Path, amount: int, deadline: float) -> None:
+        while not pipe.exists() and time.monotonic() < deadline:  # it is still starting
+            self._look()
+            time.sleep(0.02)
+        with pipe.open("ab", buffering=0) as asked:
+            asked.write(b"%d\n" % amount)
+
+    def _look(self) -> None:
+        for rank in self._ranks.ranks:
+            if rank.process.poll() is not None:
+                raise RuntimeError(f"{self.contestant.name}: a rank ended:\n{rank.log}")
 
 
 def plain_job(dataset: str, batch: int, threads: int | None) -> dict[str, Any]:
@@ -117,7 +128,7 @@ def contest(
         for number, one in enumerate(contestants):
             home = folder / f"seat{number}"
             settings = {**job, **one.job}
-            env = {LAB: json.dumps(dict(one.lab)), "LAUNCHER_LAB_DATASET": settings["dataset"]["kind"]}
+            env = {LAB: json.dumps(dict(one.lab)), "LAUNCHER_LAB_DATASET": settings["dataset"]["kind"], **one.env}
             ranks = stack.enter_context(
                 cluster(home, settings, workers=one.workers, env=env, line=("-m", "benchmarks.lab"))
             )
@@ -139,14 +150,16 @@ def _row(name: str, taken: list[_Taken], base: list[_Taken], amount: int) -> Row
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     work = statistics.median(t.work / b.work for b, t in zip(base, taken, strict=True))
     median = statistics.median(one.seconds for one in taken)
-    return Row(name, amount / median, statistics.median(ratios), (low, high), work)
+    cores = statistics.median(t.work / t.seconds for t in taken)
+    return Row(name, amount / median, statistics.median(ratios), (low, high), work, cores)
 
 
 def table(rows: Sequence[Row], unit: str = "images/s") -> str:
     """A line for each contestant, ready to be pasted into a page."""
-    lines = [f"| | {unit} | ratio | quartiles | processor time |", "|---|---|---|---|---|"]
+    lines = [f"| | {unit} | ratio | quartiles | processor time | cores busy |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} | {r.work:.3f} |"
+        f"| {r.name} | {r.per_second:,.0f} | {r.ratio:.3f} | {r.spread[0]:.3f}–{r.spread[1]:.3f} | {r.work:.3f} "
+        f"| {r.cores:.2f} |"
         for r in rows
     ]
     return "\n".join(lines)

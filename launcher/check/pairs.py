@@ -111,9 +111,9 @@ def try_all(
         for pair in _with_detours(tried, detours, found)
     }
     pairs = [
-        replace(results[(stands_for[name], *target)], source=name)
+        replace(results[stands_for[name], end, kernels], source=name)
         for name, targets in wanted.items()
-        for target in targets
+        for end, kernels in targets
         if stands_for[name] not in lost
     ]
     lost_too = {name: lost[first] for name, first in stands_for.items() if first in lost}

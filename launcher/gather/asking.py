@@ -71,7 +71,7 @@ class Pull:
         """End the conversation. May be called twice."""
         self._talk.close()
 
-    def list(self, *kinds: str) -> Listing:
+    def listing(self, *kinds: str) -> Listing:
         """What there is of these kinds."""
         self._say({"type": pulling.LIST, "kinds": [*kinds]})
         files: list[Remote] = []

@@ -90,7 +90,7 @@ class Checkpoints(Gatherer):
             pull.release()  # of a connection that broke after its checkpoint was whole here
         while not self._stopping.is_set():
             asked = self._asked
-            there = pull.list(pulling.CHECKPOINTS).checkpoints
+            there = pull.listing(pulling.CHECKPOINTS).checkpoints
             self._heard()
             name = next_wanted(there, here.names(), here.begun(), here.refused, self._policy, self._keep)
             if name:

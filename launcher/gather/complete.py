@@ -171,7 +171,7 @@ class _Completing:
             self._count(f"checkpoint {name}, {here * 100 // max(1, total)} %", count)
 
         at_home = AtHome(self._disk, report)
-        there = list(self._pull.list(pulling.CHECKPOINTS).checkpoints)
+        there = list(self._pull.listing(pulling.CHECKPOINTS).checkpoints)
         while name := next_wanted(there, at_home.names(), at_home.begun(), at_home.refused, policy, keep):
             try:
                 if not at_home.bring(self._pull, name):

@@ -92,7 +92,7 @@ class OutputAtHome:
 
         `final`: nobody writes any more, so nothing is left for a later look.
         """
-        listing = pull.list(pulling.OUTPUT)
+        listing = pull.listing(pulling.OUTPUT)
         if listing.cut:
             self._tell("it has more output files than can be listed; some stay there")
         files = [file for file in listing.files if self._is_wanted(file)]
@@ -194,7 +194,7 @@ class OutputAtHome:
     def _copy(self, pull: Pull, files: Sequence[Remote]) -> bool:
         """Whether some were changed under our hands and are worth another try at once."""
         self._disk.heed()
-        temporary = [_temporary(file.path) for file in files]
+        temporary = [_temporary(file) for file in files]
         wants = [self._want(file, path) for file, path in zip(files, temporary, strict=True)]
         notes = {t: {"of": f.path, **_note(f)} for f, t in zip(files, temporary, strict=True) if f.bytes >= _RESUMABLE}
         if notes:
@@ -215,11 +215,11 @@ class OutputAtHome:
 
     def _want(self, file: Remote, temporary: str) -> Want:
         """From the byte on where a cut left the copy, if it is still that file; else from 0."""
-        here = self._disk.inside.size(temporary)
-        if here and self._coming.of.get(temporary) == {"of": file.path, **_note(file)} and here <= file.bytes:
-            return Want(file.path, here, self._disk.tail(temporary, here))
-        self._disk.inside.remove(temporary)
-        return Want(file.path)
+        if self._coming.of.get(temporary) == {"of": file.path, **_note(file)}:
+            here = self._disk.inside.size(temporary)
+            if 0 < here <= file.bytes:
+                return Want(file.path, here, self._disk.tail(temporary, here))
+        return Want(file.path)  # what may lie under the temporary name is written over
 
     def _note_sizes(self, files: Sequence[Remote]) -> None:
         for file in files:
@@ -258,8 +258,10 @@ def _groups(files: Sequence[Remote]) -> Iterator[list[Remote]]:
         yield group
 
 
-def _temporary(path: str) -> str:
-    return f"{COMING}/o-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
+def _temporary(file: Remote) -> str:
+    if file.bytes < _RESUMABLE:
+        return f"{COMING}/small"  # one after another: making many names in one folder is what costs most on ext4
+    return f"{COMING}/o-{hashlib.sha256(file.path.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
 
 
 def _note(file: Remote | Have) -> dict[str, int]:

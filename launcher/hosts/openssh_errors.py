@@ -100,6 +100,11 @@ def _login_trouble(place: str, log: str, _pin: str | None, asked: bool) -> NotFi
     denied = re.search(r"Permission denied \(([^)]*)\)", log)
     if denied is None:
         return None
+    if "with partial success" in log:
+        return NotFitError(
+            f"{place} lets nobody in without {denied[1]} as well, a second factor",
+            hint="what was answered was wrong" if asked else "log in where there is somebody who can be asked for it",
+        )
     offered = re.findall(r"Offering public key: (.+?) (?:ED25519|RSA|ECDSA|DSA|ED25519-SK|ECDSA-SK)\b", log)
     missing = re.findall(r"Identity file (\S+) not accessible", log)
     open_key = re.findall(r'Load key "([^"]+)": (.+)', log)

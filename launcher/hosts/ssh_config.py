@@ -30,8 +30,8 @@ _BEYOND: Mapping[str, frozenset[str]] = {  # the values that ask for nothing
     "revokedhostkeys": frozenset({"none"}),
     "knownhostscommand": frozenset({"none"}),
 }
-# Ways to log in that we have not: told only when ours are not enough, since whole distributions switch them on.
-_OTHER_WAYS = {"gssapiauthentication": "GSSAPIAuthentication", "certificatefile": "CertificateFile"}
+# Ways to log in that we have not: told when ours are not enough. What the server would take besides, it says itself.
+_OTHER_WAYS = {"certificatefile": "CertificateFile"}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ class HostSpec:
     host_keys: str = "known"
     allow_public: bool = False
 
+    @property
+    def must_be_made_ready(self) -> bool:
+        """Whether something has to be run on the host before workers can be started there."""
+        return bool(self.setup) or self.activate is not None
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -162,9 +167,9 @@ class ClusterSpec:
     timeouts: Timeouts = Timeouts()
 
     @property
-    def remote(self) -> bool:
-        """Whether some host is another machine."""
-        return any(not host.local for host in self.hosts)
+    def plain(self) -> bool:
+        """Whether every host is this machine, as it is."""
+        return all(host.local and not host.must_be_made_ready for host in self.hosts)
 
     @property
     def runs_own_code(self) -> bool:

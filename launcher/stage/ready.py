@@ -50,13 +50,15 @@ def make_ready(
     run: str,
     goods: Goods,
     *,
+    folder: HostFolder | None = None,
     package: Package | None = None,
     tell: Tell = lambda _: None,
     printed: Callable[[bytes], None] = lambda _: None,
 ) -> Ready:
     """Bring what travels, run `setup`, capture `activate`, make the run's copy. Blocks; for a thread of its own.
 
-    May be called again, for the same run too: what is there is kept, and what was cut off goes on. Raises NotFitError.
+    `folder` is the run's on the host, by default `<workdir>/<run>/<host name>`. May be called again, for the same run
+    too: what is there is kept, and what was cut off goes on. Raises NotFitError.
     """
     with There(session, workdir=host.workdir, package=package, tell=tell, printed=printed) as there:
         on_host = _must_be_there(there, goods.on_host)
@@ -69,7 +71,7 @@ def make_ready(
             done = there.setup(host.setup, inputs, source)
             source, log = done.source, done.log
         activated = there.activate(host.activate) if host.activate is not None else Activated()
-        folder = HostFolder(posixpath.join(there.workdir, run, host.name))
+        folder = folder or HostFolder(posixpath.join(there.workdir, run, host.name))
         copied = goods.sources if not goods.only_setup else None
         copy = folder.sources(copied.digest if copied is not None else "none")
         return Ready(

@@ -5,6 +5,7 @@ The sessions that are opened here stay for the life of the run: streams to agent
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
 from launcher.stage import survey
+from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
 from launcher.supervise.foreground import Front
@@ -36,6 +38,7 @@ from launcher.supervise.order import Order, Prepared
 
 StageHere = Callable[[ClusterSpec, RunFolder, str], tuple[str, str]]
 _TOLD_EVERY_S = 3.0
+_MOST_FILES = 1 << 16
 
 
 def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
@@ -46,7 +49,6 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     fleet = Fleet(order, front)
     fleet.reach()
     fleet.make_ready(stage_here)
-    facts = fleet.look()
     resume_dirs = fleet.bring_checkpoint(order.resume_dir) if order.resume_dir else {}
 
     def plan(generation: int, facts: Facts, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
@@ -63,8 +65,8 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     return Prepared(
         order,
         fleet.hosts,
-        plan(order.generation, facts),
-        lambda generation, avoid: plan(generation, fleet.look(again=True), avoid),
+        fleet.examine(lambda facts: plan(order.generation, facts)),
+        lambda generation, avoid: plan(generation, fleet.facts(), avoid),
         fleet.activated,
         fleet.gathering,
     )
@@ -74,10 +76,12 @@ class Fleet:
     """The machines of a run, and what is known of them since they were made ready."""
 
     def __init__(self, order: Order, front: Front) -> None:
+        _open_many_files()
         self._order = order
         self._front = front
         spec = order.spec
         self._reacher = Reacher(connect_s=spec.timeouts.connect, ask=front.ask, say=front.say)
+        self._specs = {host.name: host for host in spec.hosts}
         self._away = {host.name: host for host in spec.hosts if not host.local}
         self._here = {host.name: LocalSession(host.name) for host in spec.hosts if host.local}
         self.hosts: dict[str, Host] = {name: LocalHost(name) for name in self._here}
@@ -103,7 +107,9 @@ class Fleet:
         where that failed."""
         spec, run = self._order.spec, self._order.run
         goods = _goods(spec, run.path.parent)
-        here = {name: stage_here(spec, run, name) for name in self._here}
+        for_here = replace(goods, data={}, on_host={}, dataset=None)
+        by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
+        here = {name: stage_here(spec, run, name) for name in by_hand}
         told = _Slowly(self._front)
 
         def one(name: str) -> Ready:
@@ -115,9 +121,20 @@ class Fleet:
                     file.write(data)
 
             tell = lambda text: told.say(name, text)  # noqa: E731
-            return make_ready(self._session(name), self._away[name], run.name, goods, tell=tell, printed=printed)
+            host, local = self._specs[name], name in self._here
+            return make_ready(
+                self._session(name),
+                host,
+                run.name,
+                for_here if local else goods,
+                folder=run.host(name) if local else None,
+                tell=tell,
+                printed=printed,
+            )
 
-        self._ready, failed = each(list(self._away), one, what="making ready", tell=self._front.tell)
+        self._ready, failed = each(
+            [name for name in self._specs if name not in here], one, what="making ready", tell=self._front.tell
+        )
         remote.together(list(failed.values()))
         ready = self._ready
         self._staged = Staged(
@@ -127,18 +144,27 @@ class Fleet:
             gone={name: one_.activated.gone for name, one_ in ready.items()},
         )
 
-    def look(self, *, again: bool = False) -> Facts:
-        """The facts of all hosts. The first look tries everything that a run needs, and raises NotFitError with all
-        that is amiss; `again` only gathers."""
-        spec, run = self._order.spec, self._order.run
-        sessions: dict[str, Session] = {**self._here, **{name: self._session(name) for name in self._away}}
-        if again:
-            facts = remote.gather(spec, run, sessions, staged=self._staged)
-        else:
-            examined = preflight.examine(spec, run, sessions, staged=self._staged, tell=self._front.tell)
-            preflight.refuse(examined.findings, spec=spec.path)
-            facts = examined.seen.facts
-        return {name: self._with_data(name, found) for name, found in facts.items()}
+    def examine(self, planner: Callable[[Facts], LaunchPlan]) -> LaunchPlan:
+        """Try everything that the run needs of its hosts, the ports of the very plan that is returned among it.
+
+        Raises NotFitError with all that is amiss, SpecError for what no host could do.
+        """
+        spec = self._order.spec
+        examined = preflight.examine(
+            spec,
+            self._order.run,
+            self._sessions(),
+            staged=self._staged,
+            planner=lambda facts: planner(self._with_data(facts)),
+            tell=self._front.tell,
+        )
+        preflight.refuse(examined.findings, spec=spec.path)
+        return examined.seen.plan or planner(self._with_data(examined.seen.facts))
+
+    def facts(self) -> Facts:
+        """What the hosts are like now, for another plan. Raises NotFitError."""
+        order = self._order
+        return self._with_data(remote.gather(order.spec, order.run, self._sessions(), staged=self._staged))
 
     def bring_checkpoint(self, folder: str) -> Mapping[str, str]:
         """The checkpoint to go on from, on every host: its folder there by host. Raises NotFitError or RunError."""
@@ -182,16 +208,29 @@ class Fleet:
     def _connect(self, name: str) -> Callable[[], Session]:
         return lambda: self._reacher.open(self._away[name])
 
+    def _sessions(self) -> dict[str, Session]:
+        return {name: self._session(name) for name in self._specs}
+
     def _session(self, name: str) -> Session:
         host = self.hosts[name]
-        assert isinstance(host, SshHost)
-        return host.session()
+        return host.session() if isinstance(host, SshHost) else self._here[name]
 
-    def _with_data(self, name: str, found: HostFacts) -> HostFacts:
+    def _with_data(self, facts: Facts) -> Facts:
+        return {name: self._with_data_of(name, found) for name, found in facts.items()}
+
+    def _with_data_of(self, name: str, found: HostFacts) -> HostFacts:
         spec, ready = self._order.spec, self._ready.get(name)
-        if ready is None:
-            return replace(found, data={key: data.path for key, data in spec.data.items()})
+        if ready is None or name in self._here:
+            return replace(found, data=data_here(spec.data))
         return replace(found, data=dict(ready.data), dataset=_dataset(spec, ready))
+
+
+def _open_many_files() -> None:
+    """Each host costs a dozen descriptors, and many systems give a process 1024 unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Slowly:
@@ -209,11 +248,13 @@ class _Slowly:
 
 
 def _goods(spec: ClusterSpec, runs: Path) -> Goods:
+    away = any(not host.local for host in spec.hosts)
     return Goods(
-        sources=survey.sources(spec.sync, runs) if spec.runs_own_code else None,
-        data={name: survey.data(data.path) for name, data in spec.data.items() if not data.on_host},
+        sources=survey.sources(spec.sync, runs) if spec.runs_own_code or any(h.setup for h in spec.hosts) else None,
+        only_setup=not spec.runs_own_code,
+        data={name: survey.data(data.path) for name, data in spec.data.items() if not data.on_host and away},
         on_host={name: data.path for name, data in spec.data.items() if data.on_host},
-        dataset=survey.dataset(spec.train.dataset) if spec.train is not None else None,
+        dataset=survey.dataset(spec.train.dataset) if spec.train is not None and away else None,
         dataset_kind=spec.train.dataset.kind if spec.train is not None else "",
     )
 

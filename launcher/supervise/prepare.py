@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.check import local as local_facts
@@ -10,11 +11,13 @@ from launcher.errors import RunError, UsageError
 from launcher.hosts.base import Host
 from launcher.hosts.local import LocalHost
 from launcher.plan.build import plan as make_plan
+from launcher.plan.facts import Facts
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
 from launcher.stage import code as stage_code
 from launcher.stage import source as stage_source
+from launcher.stage.here import data_here
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
 
@@ -22,7 +25,7 @@ from launcher.supervise.order import Order, Prepared
 def prepare(order: Order, front: Front) -> Prepared:
     """Reach, stage, gather the facts, and plan. Raises NotFitError, SpecError or UsageError."""
     spec, run = order.spec, order.run
-    if spec.remote:
+    if not spec.plain:
         from launcher.supervise import away  # paramiko and all that: not for a run on this machine alone
 
         return away.prepare(order, front, _stage)
@@ -34,10 +37,14 @@ def prepare(order: Order, front: Front) -> Prepared:
     sources = {name: source for name, (_, source) in staged.items()}
     resume_dirs = {host.name: order.resume_dir for host in spec.hosts} if order.resume_dir else {}
 
+    def facts() -> Facts:
+        found = local_facts.gather(spec, run.path, codes=codes, sources=sources)
+        return {name: replace(one, data=data_here(spec.data)) for name, one in found.items()} if spec.data else found
+
     def plan(generation: int, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
         return make_plan(
             spec,
-            local_facts.gather(spec, run.path, codes=codes, sources=sources),
+            facts(),
             run=run.name,
             generation=generation,
             avoid_ports=avoid,

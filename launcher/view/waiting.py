@@ -65,7 +65,7 @@ class Waiting:
         with self._lock:
             self._clear()
             try:
-                return getpass.getpass(neutral(prompt), self._out)
+                return getpass.getpass(f"{neutral(prompt)}: ", self._out)
             except (EOFError, OSError):
                 return None
 

@@ -29,9 +29,9 @@ class Far:
         path.write_text("name: far\nhosts:\n" + "".join(lines) + job)
         return path
 
-    def program(self, source: str, extra: str = "", **more: str) -> Path:
+    def program(self, source: str, extra: str = "", each: str = "") -> Path:
         """A spec that runs a script of ours on one rank of every host."""
-        path = self.spec(f"program: [python3, program.py]\n{extra}", **more)  # type: ignore[arg-type]
+        path = self.spec(f"program: [python3, program.py]\n{extra}", each=each)
         (path.parent / "program.py").write_text(source)
         return path
 

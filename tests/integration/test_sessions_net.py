@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.errors import NotFitError
 from launcher.hosts.reach import Reacher
 from launcher.spec.model import HostSpec, Ssh
 from tests.integration.transports import REMOTE, Transport, output_of, read_all, remote_session, status_of
@@ -52,3 +53,29 @@ def test_a_cable_that_is_pulled_for_some_seconds_loses_nothing(transport: Transp
         assert time.monotonic() - began > 4.5
         assert status_of(channel) == 0
         assert session.alive
+
+
+PASSWORD = "correct horse"
+HASHED = "$6$labsalt$G7iWEvzejTe/xBSwtH9gD9FfIsFWk4Xfy5GItCgWbAHbleGj502.Wo68eTVbRDczBzl0th4.4gbBOIeLoOcse1"
+
+
+def test_a_second_factor_is_asked_for_by_the_systems_ssh(tmp_path: Path) -> None:
+    lines = ["PermitRootLogin yes", "PasswordAuthentication yes", "AuthenticationMethods publickey,password"]
+    with netns_hosts(tmp_path / "lab", 1, lines=lines) as hosts:
+        (hosts[0].folder / "shadow").write_text(f"root:{HASHED}:20000:0:99999:7:::\n")
+        spec = HostSpec(name="h1", ssh=Ssh(alias="h1"), transport="openssh")
+        asked: list[str] = []
+
+        def ask(prompt: str) -> str | None:
+            asked.append(prompt)
+            return PASSWORD if len(asked) > 1 else "a slip"
+
+        with Reacher(connect_s=10, config=hosts.config, ask=ask) as reacher:
+            for _ in range(2):  # a reconnect has nobody to ask
+                session = reacher.open(spec)
+                assert output_of(session, "hostname") == b"h1\n"
+                session.close()
+        assert len(asked) == 2
+        assert "password" in asked[0]
+        with Reacher(connect_s=10, config=hosts.config) as reacher, pytest.raises(NotFitError, match="password"):
+            reacher.open(spec)

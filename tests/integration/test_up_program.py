@@ -187,3 +187,22 @@ def test_down_asks_first_and_insists_after_the_stop_deadline(launcher: Launcher,
     assert time.monotonic() - began < 6
     assert (launcher.run("logs").stdout.count("asked to stop") == 2) == (program is POLITE)
     assert launcher.json("status")["state"] == "stopped"
+
+
+def test_setup_activate_and_data_work_on_this_machine_too(launcher: Launcher, tmp_path: Path) -> None:
+    data = tmp_path / "numbers"
+    data.write_text("1 2 3")
+    program = (
+        "import os, pathlib\n"
+        "print(os.environ['FROM_ACTIVATE'], pathlib.Path('made').read_text().strip(),\n"
+        "      pathlib.Path(os.environ['LAUNCHER_DATA_TRAIN']).read_text())\n"
+    )
+    spec = launcher.program(program, extra=f"data: {{train: {data}}}\n")
+    more = f"setup: [echo built > made], activate: export FROM_ACTIVATE=yes, workdir: {tmp_path / 'work'}"
+    spec.write_text(spec.read_text().replace("workers: 2", f"workers: 2, {more}"))
+    launcher.run("up", str(spec))
+    run = launcher.newest()
+    assert [(run / f"hosts/here/g1/rank{r}.log").read_text() for r in (0, 1)] == ["yes built 1 2 3\n"] * 2
+    data.unlink()
+    done = launcher.run("up", str(spec), check=3)
+    assert "numbers" in done.stderr

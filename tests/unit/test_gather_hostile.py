@@ -222,7 +222,7 @@ def test_output_that_is_listed_elsewhere_is_refused(host: Any, disk: Disk) -> No
 def test_names_that_are_none_of_checkpoints_are_not_listed(host: Any) -> None:
     names = [["../x", 1], ["g1-s1", 1], [3, 1], ["g1-s1/../..", 1], ["g\u0661-s1", 1]]
     pull = host({"type": "listing", "files": [], "checkpoints": names, "more": False})
-    assert pull.list("checkpoints").checkpoints == ("g1-s1",)
+    assert pull.listing("checkpoints").checkpoints == ("g1-s1",)
 
 
 @pytest.mark.parametrize("name", ["../x", ".hidden", "a/b", "", "..", "a\0"])
@@ -236,19 +236,19 @@ def test_a_listing_without_an_end_is_cut_off(host: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(asking, "MOST_FILES", 100)
     page = {"type": "listing", "files": [["output/x", 1, 1, 1]] * 60, "checkpoints": [], "more": True}
     with pytest.raises(NonsenseError, match="more files"):
-        host(page, page, page).list("output")
+        host(page, page, page).listing("output")
 
 
 def test_an_answer_to_another_question_is_none(host: Any) -> None:
     with pytest.raises(NonsenseError):
-        host({"type": "digests", "digests": []}).list("output")
+        host({"type": "digests", "digests": []}).listing("output")
     with pytest.raises(EndedError):
-        host().list("output")
+        host().listing("output")
 
 
 def test_a_host_that_refuses_is_heard(host: Any) -> None:
     with pytest.raises(NotFitError, match="no such thing"):
-        host({"type": "failed", "why": "no such thing"}).list("output")
+        host({"type": "failed", "why": "no such thing"}).listing("output")
 
 
 def test_logs_are_bounded_in_number_and_size(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,8 @@ def test_agent_and_contract_need_only_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["worker/__main__.py", "worker/verbs.py", "worker/agent", "worker/contract", "worker/errands"]
+    "place",
+    ["worker/__main__.py", "worker/door.py", "worker/verbs.py", "worker/agent", "worker/contract", "worker/errands"],
 )
 def test_what_runs_under_a_hosts_own_python_parses_as_python_3_8(place: str) -> None:
     for path in modules(place):

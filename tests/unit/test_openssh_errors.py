@@ -28,6 +28,11 @@ DENIED = "me@10.0.0.1: Permission denied (publickey).\n"
             "offered were /k/id",
             "ssh-copy-id",
         ),
+        (
+            'Authenticated using "publickey" with partial success.\nme@h: Permission denied (password).\n',
+            "factor",
+            "asked",
+        ),
         (f"no such identity: /k/id\n{DENIED}", "no key was offered", "ssh-copy-id"),
         (
             f"{OFFERED}debug1: Server accepts key: /k/id ED25519 SHA256:x explicit\n{DENIED}",

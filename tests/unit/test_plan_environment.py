@@ -19,6 +19,7 @@ from worker.contract import names
 
 # The agent sets these itself: the mark is the host folder's own, the descriptor exists only in the agent.
 AGENTS = {names.MARK, names.CONTROL_FD}
+OF_DATA = names.DATA + "NAME"
 
 
 def rank(
@@ -30,7 +31,7 @@ def rank(
 
 def test_the_trainer_gets_every_variable_of_the_contract_but_the_agents_own() -> None:
     env = rank(number=1).env
-    assert names.PROSE.keys() - AGENTS <= env.keys()
+    assert names.PROSE.keys() - AGENTS - {OF_DATA} <= env.keys()
     assert {key: env[key] for key in (names.RUN, names.HOST, names.RANK, names.WORLD_SIZE, names.GENERATION)} == {
         names.RUN: "job-1",
         names.HOST: "a",
@@ -164,3 +165,16 @@ def test_the_page_about_the_plan_lists_every_variable() -> None:
         run="r",
     )
     assert [name for name in given.ranks[0].env if f"`{name}`" not in page] == []
+
+
+def test_named_data_are_found_by_a_variable_of_their_own() -> None:
+    cluster = spec(HostSpec("a", local=True))
+    found = {"a": replace(facts("a"), data={"train-set": "/data/x"})}
+    assert plan(cluster, found, run="r").ranks[0].env["LAUNCHER_DATA_TRAIN_SET"] == "/data/x"
+
+
+def test_a_data_set_that_was_brought_to_a_host_is_read_there() -> None:
+    cluster = spec(HostSpec("a", local=True))
+    found = {"a": replace(facts("a"), dataset=("idx", "/work/data/x"))}
+    told = json.loads(plan(cluster, found, run="r").ranks[0].env[names.TRAIN])
+    assert told["dataset"] == {"kind": "idx", "path": "/work/data/x"}

@@ -38,7 +38,6 @@ timeouts: {stop: 10}
         (3, "hosts[0]", "neither `ssh:` nor `local: true`"),
         (4, "hosts[1]", "both `ssh:` and `local: true`"),
         (7, "hosts[2].gpuz", "unknown key"),
-        (9, "host_defaults.activate", "not available yet"),
         (10, "host_defaults.threads", "not a whole number"),
         (12, "train.epocs", "unknown key"),
         (13, "train.batch_size", "not a whole number"),

@@ -42,6 +42,7 @@ def test_an_alias_has_all_that_its_block_says(tmp_path: Path, monkeypatch: pytes
             ConnectTimeout 1m30
             AddressFamily inet6
             GSSAPIAuthentication yes
+            CertificateFile ~/cert
     """
     home = str(Path.home())
     assert target(tmp_path, text, Ssh(alias="gpu")) == Target(
@@ -58,7 +59,7 @@ def test_an_alias_has_all_that_its_block_says(tmp_path: Path, monkeypatch: pytes
         hash_known_hosts=True,
         connect_timeout_s=90.0,
         family="inet6",
-        other_ways=("GSSAPIAuthentication",),
+        other_ways=("CertificateFile",),
     )
 
 

@@ -16,9 +16,14 @@ Frame = Tuple[wire.Message, bytes]
 
 def encode(message: wire.Message, raw: bytes = b"") -> bytes:
     """One frame. Raises wire.WireError if message or bytes are over 1 MiB."""
+    return head(message, raw) + raw
+
+
+def head(message: wire.Message, raw: bytes) -> bytes:
+    """What comes before the bytes of a frame, for who would rather not copy them. Raises as `encode` does."""
     if len(raw) > MAX_RAW:
         raise wire.WireError(f"{len(raw)} bytes in one piece, and {MAX_RAW} are allowed")
-    return wire.encode({**message, "raw": len(raw)} if raw else message) + raw
+    return wire.encode({**message, "raw": len(raw)} if raw else message)
 
 
 class Decoder:
@@ -28,6 +33,8 @@ class Decoder:
         self._buffer = bytearray()
         self._awaits_magic = magic
         self._message: Optional[wire.Message] = None  # whose bytes are still coming
+        self._pieces: List[bytes] = []  # of them; joined once, since there may be gigabytes
+        self._missing = 0
 
     @property
     def awaits_magic(self) -> bool:
@@ -36,24 +43,34 @@ class Decoder:
 
     def feed(self, data: bytes) -> List[Frame]:
         """The frames completed by `data`. Raises wire.WireError on an oversized or malformed one."""
+        frames: List[Frame] = []
+        if self._message is not None:
+            if len(data) < self._missing:
+                self._pieces.append(data)
+                self._missing -= len(data)
+                return frames
+            self._pieces.append(data[: self._missing])
+            frames.append((self._message, b"".join(self._pieces)))
+            data = data[self._missing :]
+            self._message, self._pieces = None, []
         self._buffer += data
         if self._awaits_magic:
             if not wire.skip_to_magic(self._buffer):
-                return []
-            self._awaits_magic = False
-        frames: List[Frame] = []
-        while True:
-            if self._message is None:
-                self._message = wire.take(self._buffer)
-            if self._message is None:
                 return frames
-            size = _size(self._message)
+            self._awaits_magic = False
+        while True:
+            message = wire.take(self._buffer)
+            if message is None:
+                return frames
+            size = _size(message)
             if len(self._buffer) < size:
+                self._message, self._pieces = message, [bytes(self._buffer)]
+                self._missing = size - len(self._buffer)
+                self._buffer.clear()
                 return frames
             with memoryview(self._buffer) as view:  # a slice of the buffer itself would be copied twice
-                frames.append((self._message, bytes(view[:size])))
+                frames.append((message, bytes(view[:size])))
             del self._buffer[:size]
-            self._message = None
 
 
 def _size(message: wire.Message) -> int:

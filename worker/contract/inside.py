@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections import OrderedDict
@@ -21,6 +22,7 @@ _MOST_PATH = 3000
 Steps = Tuple[bytes, ...]
 
 
+@functools.lru_cache(maxsize=1024)
 def steps(path: str) -> Steps:
     """The names along a relative path, as bytes. Raises ValueError for a path that no honest side would send."""
     data = path.encode("utf-8", "surrogateescape")  # UnicodeEncodeError is a ValueError

@@ -42,7 +42,7 @@ CHANGED = "changed"  # why a file that was sent whole may be torn: it was writte
 CHECKPOINTS, OUTPUT, LOGS = "checkpoints", "output", "logs"  # the kinds of `list`
 
 TAIL = 4096
-PIECE = 1 << 20  # the most raw bytes in a frame of `get`
+PIECE = 1 << 18  # the most raw bytes in a frame of `get`: small enough that reading, hashing and sending overlap
 BATCH = 1 << 18  # the most in a frame of `follow`, so that a line is not kept waiting by others
 ALIVE_S = 3.0
 SILENCE_S = 120.0  # without a word from the coordinator for so long, a follower leaves

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Set
 
 from ..contract import wire
 from ..contract.trees import Item, Lack, name_bytes
@@ -23,7 +23,7 @@ EMPTY = hashlib.sha256().hexdigest()
 class Incoming:
     """The contents that a tree still needs. All methods raise TroubleError for what the disk does not let us do."""
 
-    def __init__(self, folder: str, items: List[Item], needed: List[Item], tick: trees.Tick = trees.still) -> None:
+    def __init__(self, folder: str, items: List[Item], needed: List[Item], tick: trees.Tick) -> None:
         self._folder = os.fsencode(folder)
         with troubling(folder):
             os.makedirs(folder, 0o700, exist_ok=True)
@@ -33,33 +33,37 @@ class Incoming:
             if item.is_file and item.content in wanted:
                 self._places.setdefault(item.content, place)
         self._items = items
+        self._found: Dict[str, bytes] = {}  # contents that a tree of this host has: where
         self._tick = tick
 
     @property
     def contents(self) -> Dict[str, bytes]:
         """Where each content is to be found."""
-        return {content: self._path(content) for content in self._places}
+        return {content: self._found.get(content, self._path(content)) for content in self._places}
+
+    @property
+    def movable(self) -> Set[str]:
+        """The contents that are here for this tree alone."""
+        return self._places.keys() - self._found.keys()
 
     def take_from(self, root: str, index: Index) -> None:
-        """Copy what a tree that is here already has. What has changed there is left alone."""
+        """Note what a tree that is here already has, and has not changed: it is copied from there."""
         base = os.fsencode(root)
         for item in index.items:
-            if item.content not in self._places or not item.is_file:
-                continue
-            goal, path = self._path(item.content), os.path.join(base, name_bytes(item.path))
-            if os.path.lexists(goal):
-                continue
-            try:
-                if trees.stamp(os.lstat(path)) == index.stamps.get(item.path):
-                    trees.copy_file(path, goal + b".copy", 0o600, self._tick)
-                    os.rename(goal + b".copy", goal)
-            except OSError:
-                trees.remove(goal + b".copy")  # then it is sent
+            if item.is_file and item.content in self._places and item.content not in self._found:
+                path = os.path.join(base, name_bytes(item.path))
+                try:
+                    if trees.stamp(os.lstat(path)) == index.stamps.get(item.path):
+                        self._found[item.content] = path
+                except OSError:
+                    continue  # then it is sent
 
     def lacks(self) -> List[Lack]:
         """What has to be sent. Raises TroubleError if there is not room enough for it."""
         found = []
         for content, place in self._places.items():
+            if content in self._found:
+                continue
             have = self._have(content, self._items[place].size)
             if have is not None:
                 found.append(Lack(place, have))

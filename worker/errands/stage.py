@@ -117,7 +117,7 @@ def _put_back(source: str, to: str, index: Index) -> None:
     wrong, _ = trees.check(to, Index(index.items, known.stamps if known else {}))
     base = os.fsencode(source)
     contents = {i.content: os.path.join(base, name_bytes(i.path)) for i in index.items if i.is_file}
-    trees.repair(to, wrong, contents, keep=True)
+    trees.repair(to, wrong, contents)
 
 
 def _look(talk: Talk, order: wire.Message, umask: int) -> wire.Message:

@@ -53,18 +53,18 @@ def _bring(talk: Talk, folder: str, root: str, digest: str, pulse: Pulse) -> Non
     incoming = _receive(talk, folder, root, Incoming(_incoming(root), items, wrong, pulse))
     with troubling(root):
         if there:
-            trees.repair(root, wrong, incoming.contents, keep=False)
+            trees.repair(root, wrong, incoming.contents, incoming.movable, pulse)
         else:
-            _make(root, items, incoming)
+            _make(root, items, incoming, pulse)
         trees.write_index(root, Index(items, trees.stamps_of(root, items)))
     trees.remove(os.fsencode(_incoming(root)))
 
 
-def _make(root: str, items: List[Item], incoming: Incoming) -> None:
+def _make(root: str, items: List[Item], incoming: Incoming, pulse: Pulse) -> None:
     """The tree appears whole, by one rename."""
     temporary = f"{_incoming(root)}.{os.urandom(4).hex()}.tmp"
     try:
-        trees.make(temporary, items, incoming.contents, keep=False)
+        trees.make(temporary, items, incoming.contents, incoming.movable, pulse)
         os.rename(temporary, root)
     finally:
         trees.remove(os.fsencode(temporary))

@@ -35,7 +35,11 @@ class Talk:
 
     def send(self, message: wire.Message, raw: bytes = b"") -> None:
         """Raises OSError when nobody reads any more."""
-        self._write(bulk.encode(message, raw))
+        if len(raw) < _PIECE:
+            self._write(bulk.encode(message, raw))
+            return
+        self._write(bulk.head(message, raw))
+        self._write(raw)
 
     def input_fileno(self) -> int:
         """For an errand that waits for more than its input. Frames already read may be waiting: see `pending`."""

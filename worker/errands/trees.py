@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import stat
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from collections import Counter
+from typing import AbstractSet, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..contract.trees import DIR, LINK, PROGRAM, Item, name_bytes, ordered
 
@@ -114,8 +115,14 @@ def hash_of(path: bytes, tick: Tick = still) -> str:
             tick()
 
 
-def make(root: str, items: List[Item], contents: Dict[str, bytes], *, keep: bool) -> None:
-    """A new tree of these items; the files' contents come from paths by hash, moved unless `keep`. Raises OSError."""
+def make(
+    root: str,
+    items: List[Item],
+    contents: Dict[str, bytes],
+    movable: AbstractSet[str] = frozenset(),
+    tick: Tick = still,
+) -> None:
+    """A new tree of these items; the files' contents come from paths by hash, copied, or moved. Raises OSError."""
     base = os.fsencode(root)
     os.mkdir(base, 0o700)
     left: Dict[str, int] = {}
@@ -125,16 +132,16 @@ def make(root: str, items: List[Item], contents: Dict[str, bytes], *, keep: bool
     for item in ordered(items):
         if item.is_file:
             left[item.content] -= 1
-        put(base, item, contents, move=not keep and not left.get(item.content, 0))
+        put(base, item, contents, move=item.content in movable and not left.get(item.content, 0), tick=tick)
 
 
 def copy_tree(source: str, to: str, items: List[Item]) -> None:
     """Copy a tree's items into the new folder `to`. Raises OSError."""
     base = os.fsencode(source)
-    make(to, items, {i.content: os.path.join(base, name_bytes(i.path)) for i in items if i.is_file}, keep=True)
+    make(to, items, {i.content: os.path.join(base, name_bytes(i.path)) for i in items if i.is_file})
 
 
-def put(base: bytes, item: Item, contents: Dict[str, bytes], *, move: bool) -> None:
+def put(base: bytes, item: Item, contents: Dict[str, bytes], *, move: bool, tick: Tick = still) -> None:
     """One item in its place, where nothing is. Raises OSError."""
     path = os.path.join(base, name_bytes(item.path))
     if item.kind == DIR:
@@ -146,7 +153,7 @@ def put(base: bytes, item: Item, contents: Dict[str, bytes], *, move: bool) -> N
         if item.kind == PROGRAM:
             os.chmod(path, 0o700)
     else:
-        copy_file(contents[item.content], path, 0o700 if item.kind == PROGRAM else 0o600)
+        copy_file(contents[item.content], path, 0o700 if item.kind == PROGRAM else 0o600, tick)
 
 
 def copy_file(source: bytes, goal: bytes, mode: int, tick: Tick = still) -> None:
@@ -182,9 +189,16 @@ def write_all(file: Any, piece: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def repair(root: str, wrong: List[Item], contents: Dict[str, bytes], *, keep: bool) -> None:
+def repair(
+    root: str,
+    wrong: List[Item],
+    contents: Dict[str, bytes],
+    movable: AbstractSet[str] = frozenset(),
+    tick: Tick = still,
+) -> None:
     """Give a tree what is not as it should be. What stood there is kept in `<root>.changed/`. Raises OSError."""
     base = os.fsencode(root)
+    uses = Counter(item.content for item in wrong)
     for item in ordered(wrong):
         path = os.path.join(base, name_bytes(item.path))
         if item.kind == DIR and os.path.isdir(path) and not os.path.islink(path):
@@ -193,7 +207,7 @@ def repair(root: str, wrong: List[Item], contents: Dict[str, bytes], *, keep: bo
             aside = os.path.join(base + b".changed", name_bytes(item.path)) + b"." + os.urandom(3).hex().encode()
             os.makedirs(os.path.dirname(aside), 0o700, exist_ok=True)
             os.rename(path, aside)
-        put(base, item, contents, move=not keep and sum(other.content == item.content for other in wrong) == 1)
+        put(base, item, contents, move=item.content in movable and uses[item.content] == 1, tick=tick)
 
 
 def remove(path: bytes) -> None:
