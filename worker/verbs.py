@@ -12,6 +12,7 @@ VERBS = {
     "deep": (".errands.deep", "start this host's workers of a trial all-reduce, and tell how they end"),
     "allreduce": (".train.allreduce", "add up a tensor over the cluster of TF_CONFIG, twice: one rank of `deep`"),
     "stage": (".errands.stage", "bring trees here, run setup commands, make a run's copy of the sources"),
+    "living": (".errands.living", "tell what runs have alive here, and kill what nobody minds"),
     "pull": (".errands.pull", "send the coordinator what a run has left here"),
     "receive": (".errands.receive", "take a checkpoint from the coordinator"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),

@@ -25,6 +25,7 @@ def register() -> None:
     """Add every verb, in the order in which help shows them. What is heavy they import inside their functions."""
     from launcher.cli.attach import attach
     from launcher.cli.check import check
+    from launcher.cli.clean import clean
     from launcher.cli.down import down
     from launcher.cli.fetch import fetch
     from launcher.cli.init import init
@@ -53,6 +54,7 @@ def register() -> None:
         "fetch": fetch,
         "report": report,
         "ps": ps,
+        "clean": clean,
     }
     for name, verb in verbs.items():
         app.command(name)(verb)

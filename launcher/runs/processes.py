@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,7 +41,8 @@ def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
     """
     found: dict[int, RunProcess] = {}
     agents: list[RunProcess] = []
-    for name in _sockets():
+    taken = set(_sockets())
+    for name in sorted(taken):
         for process in _behind(name, known or {}):
             found.setdefault(process.pid, process)
             if process.kind == "agent":
@@ -51,10 +52,22 @@ def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
         for child in _descendants(agent.pid):
             minded[child.pid] = agent
     for other in psutil.process_iter(["pid"]):
-        if other.pid not in found and (worker := _worker(other, minded.get(other.pid))):
+        if other.pid not in found and (worker := _worker(other, minded.get(other.pid), taken)):
             found[other.pid] = worker
     order = {"coordinator": 0, "agent": 1, "warden": 2, "worker": 3}
     return sorted(found.values(), key=lambda p: (p.run, order[p.kind], p.rank if p.rank is not None else -1, p.pid))
+
+
+def marks() -> set[str]:
+    """The marks of runs' host folders (`layout.mark`) that living processes of this user carry."""
+    found = set()
+    for process in psutil.process_iter(["pid"]):
+        try:
+            if process.uids().real == os.getuid():
+                found.add(process.environ().get(names.MARK, ""))
+        except (psutil.Error, OSError):
+            continue
+    return found - {""}
 
 
 def kill(process: RunProcess) -> bool:
@@ -141,14 +154,18 @@ def _process(pid: int, kind: Kind, run: str, host: str) -> RunProcess | None:
         return None
 
 
-def _worker(process: psutil.Process, agent: RunProcess | None) -> RunProcess | None:
-    """A process that an agent minds, or that carries a run's mark in its environment."""
+def _worker(process: psutil.Process, agent: RunProcess | None, taken: Collection[str]) -> RunProcess | None:
+    """A process that an agent minds, or that carries a run's mark in its environment.
+
+    An agent that is frozen or too busy to be asked holds its socket all the same, and so does a warden at its work.
+    """
     try:
         with process.oneshot():
             if process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
                 return None
             environ = process.environ()
-            if agent is None and not environ.get(names.MARK, "").startswith(f"{os.getuid()}-"):
+            mark = environ.get(names.MARK, "")
+            if agent is None and not mark.startswith(f"{os.getuid()}-"):
                 return None
             rank = environ.get(names.RANK, "")
             return RunProcess(
@@ -157,7 +174,7 @@ def _worker(process: psutil.Process, agent: RunProcess | None) -> RunProcess | N
                 run=environ.get(names.RUN) or (agent.run if agent else "?"),
                 host=environ.get(names.HOST) or (agent.host if agent else "?"),
                 rank=int(rank) if rank.isdigit() else None,
-                minded=agent is not None,
+                minded=agent is not None or f"launcher-{mark}" in taken,
                 command=" ".join(process.cmdline()),
                 created=process.create_time(),
             )

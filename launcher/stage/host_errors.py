@@ -23,6 +23,8 @@ def told_by_host(host: str, about: Mapping[str, Any]) -> NotFitError:
             f"{host}: {path} has room for {free:.1f} MB, and {needs:.1f} MB are to come",
             hint="free some space there (`launcher clean`), or set `workdir` to another disk",
         )
+    if kind == "busy":
+        return NotFitError(f"{host}: {path} is in use by now, and stays", hint="`launcher ps` shows what is alive")
     if kind == "slow":
         return NotFitError(
             f"{host}: the `activate` line has not ended in {float(about.get('limit_s', 0)):g} s",

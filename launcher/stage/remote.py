@@ -21,6 +21,7 @@ from worker.contract import bulk
 Tell = Callable[[str], None]
 VERB = "stage"
 SILENCE_S = 60.0  # a host that is at work says so every few seconds
+REMOVAL_S = 600.0  # but not while it removes
 _SLOW = 20e6  # bytes a second: below that, deflating large data gains time
 _TRIAL = 4 << 20
 
@@ -51,6 +52,30 @@ class Left:
     size: int  # bytes on the disk
     used: float
     busy: bool
+
+
+@dataclass(frozen=True)
+class LeftRun:
+    """The folder of a run in a workdir, this host's.
+
+    `used`: when something in it was last changed, by the host's clock; `busy`: it lives, or cannot be removed safely;
+    `begun`: an agent was there.
+    """
+
+    name: str
+    size: int  # bytes on the disk
+    used: float
+    busy: bool
+    begun: bool
+
+
+@dataclass(frozen=True)
+class LeftRuns:
+    """`now` is the host's clock; `alive`: any run of the user's lives there, in whatever workdir."""
+
+    found: Sequence[LeftRun]
+    now: float
+    alive: bool
 
 
 class There:
@@ -143,7 +168,27 @@ class There:
 
     def remove(self, left: Left) -> None:
         self._send({"type": "remove", "workdir": self.workdir, "kind": left.kind, "name": left.name})
-        self._hear("remove")
+        self._hear("remove", silence_s=REMOVAL_S)
+
+    def runs(self) -> LeftRuns:
+        """The folders of runs in the workdir, `<run>/<name of this host>`; of other hosts that share it, none."""
+        self._send({"type": "runs", "workdir": self.workdir, "host": self.host})
+        found: list[LeftRun] = []
+        with self._understood():
+            while True:
+                message, _ = self._hear("runs")
+                found += (
+                    LeftRun(str(e["run"]), int(e["bytes"]), float(e["used"]), bool(e["busy"]), bool(e["begun"]))
+                    for e in message["found"]
+                )
+                if message["last"]:
+                    return LeftRuns(found, float(message["now"]), bool(message["alive"]))
+
+    def forget(self, run: LeftRun) -> None:
+        """Remove a run's folder, unless it lives, or anything in it was changed since."""
+        about = {"workdir": self.workdir, "run": run.name, "host": self.host, "used": run.used}
+        self._send({"type": "forget", **about})
+        self._hear("forget", silence_s=REMOVAL_S)
 
     def close(self) -> None:
         """May be called twice."""
@@ -208,10 +253,10 @@ class There:
             data += raw
         return data
 
-    def _hear(self, *kinds: str) -> bulk.Frame:
+    def _hear(self, *kinds: str, silence_s: float = SILENCE_S) -> bulk.Frame:
         """The next frame that is one of these."""
         while True:
-            frame = self._talk.receive(timeout_s=SILENCE_S)
+            frame = self._talk.receive(timeout_s=silence_s)
             if frame is None:
                 raise NotFitError(f"{self.host}: staging ended without a word", hint="run the command again")
             message = frame[0]

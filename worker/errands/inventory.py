@@ -21,7 +21,7 @@ def listed(workdir: str, tick: trees.Tick) -> List[Dict[str, Any]]:
     found = []
     for kind in KINDS:
         folder = os.path.join(workdir, kind)
-        if not os.path.isdir(folder):
+        if not os.path.isdir(folder) or os.path.islink(folder):
             continue
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
@@ -39,7 +39,7 @@ def listed(workdir: str, tick: trees.Tick) -> List[Dict[str, Any]]:
 
 def remove(workdir: str, kind: str, name: str) -> None:
     """Remove one of those. It disappears by one rename, so that nobody finds half of it. Raises TroubleError."""
-    if kind not in KINDS or "/" in name or name in ("", ".", ".."):
+    if kind not in KINDS or "/" in name or name in ("", ".", "..") or os.path.islink(os.path.join(workdir, kind)):
         raise TroubleError("order", why=f"{kind}/{name} is not of staging")
     path = os.path.join(workdir, kind, name)
     aside = os.path.join(workdir, kind, f".{os.urandom(6).hex()}.removed.tmp")

@@ -9,6 +9,8 @@ comes in between is said in `contract.trees` and here. All paths are absolute.
   look     paths                                    → look {paths, found: [kind or empty]}
   list     workdir                                  → list {found: [{kind, name, bytes, used, busy}]}, in frames; `last`
   remove   workdir, kind, name                      → remove {}
+  runs     workdir, host                            → runs {found: [{run, bytes, used, busy, begun}], now, alive, last}
+  forget   workdir, run, host, used                 → forget {}
 """
 
 from __future__ import annotations
@@ -150,6 +152,26 @@ def _remove(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
     return {"type": "remove"}
 
 
+def _runs(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import runs
+
+    del umask
+    found = runs.listed(_text(order, "workdir"), _text(order, "host"), Pulse(talk))
+    about = {"type": "runs", "now": runs.now(), "alive": runs.anyone()}
+    for at in range(0, len(found), 1000):
+        talk.send({**about, "last": False, "found": found[at : at + 1000]})
+    return {**about, "last": True, "found": []}
+
+
+def _forget(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import runs
+
+    del umask
+    workdir, run, host = _text(order, "workdir"), _text(order, "run"), _text(order, "host")
+    runs.remove(workdir, run, host, float(order.get("used", 0.0)), Pulse(talk))
+    return {"type": "forget"}
+
+
 def _text(order: wire.Message, name: str) -> str:
     value = order.get(name)
     if not isinstance(value, str) or "\0" in value:
@@ -165,4 +187,6 @@ HANDLERS: Dict[str, Callable[[Talk, wire.Message, int], Dict[str, Any]]] = {
     "look": _look,
     "list": _list,
     "remove": _remove,
+    "runs": _runs,
+    "forget": _forget,
 }
