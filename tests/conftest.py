@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Two noisy cores: a slow draw is no finding. The same examples on every run, so that a red CI can be seen again.
 settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+# How the names of modules begin whose tests concern other machines, whether or not a real sshd is among them.
+OF_HOSTS = tuple(
+    f"test_{what}"
+    for what in (
+        *(
+            "check_hosts",
+            "check_netns",
+            "check_pairs",
+            "check_ssh",
+            "clean",
+            "door",
+            "gather",
+            "lab",
+            "living",
+            "netns",
+        ),
+        *("openssh", "sessions", "ssh_", "stage_remote", "stage_setup", "up_ssh"),
+    )
+)
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Marks them, so that they are a stage of their own."""
+    for item in items:
+        if item.path.parent.name == "integration" and item.path.name.startswith(OF_HOSTS):
+            item.add_marker("hosts")
