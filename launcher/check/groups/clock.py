@@ -33,9 +33,10 @@ def check(seen: Seen) -> list[Finding]:
 
 
 def difference(seconds: float) -> str:
-    """`+3 ms`, `-2.5 s`, `+1.0 h`."""
+    """`+3 ms`, `±0 ms`, `-2.5 s`, `+1.0 h`."""
     size = abs(seconds)
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
         if size >= length:
             return f"{seconds / length:+.1f} {unit}"
-    return f"{seconds * 1000:+.0f} ms"
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds:+d} ms" if milliseconds else "±0 ms"
