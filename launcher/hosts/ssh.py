@@ -99,7 +99,8 @@ class SshStream(Stream):
             try:
                 _pump(theirs, channel)
             except OSError as error:
-                self._complaint = f"the connection broke: {error.strerror or error}"
+                why = error.strerror or str(error)
+                self._complaint = why if why.startswith("the connection") else f"the connection broke: {why}"
             finally:
                 self._complaint = self._complaint or channel.errors().strip()
                 channel.close()

@@ -288,7 +288,7 @@ class Machine:
 
     def _agent_gone(self, host: str, why: str) -> list[Instruction]:
         text = f"the agent on {host} is gone: {why}"
-        hint = "its warden has ended the workers there; `launcher resume` goes on from the newest checkpoint"
+        hint = "what ran there has ended, or ends by itself; `launcher resume` goes on from the newest checkpoint"
         fields = {"host": host, "generation": self.plan.generation, "how": "agent gone", "message": text, "hint": hint}
         return self._end(RunState.FAILED, text, fields)
 
