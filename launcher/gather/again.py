@@ -139,7 +139,7 @@ class Gatherer(ABC):
                 wait_s, since, told = _FIRST_WAIT_S, time.monotonic(), False
             if not told and time.monotonic() - since > _TELL_AFTER_S:
                 told = True
-                self._tell(f"{self.what} of {self.host} do not come home for now: {self.problem}")
+                self._tell(f"{self.host}: nothing of its {self.what} comes home for now: {self.problem}")
             self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
 

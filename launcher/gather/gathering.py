@@ -13,6 +13,8 @@ from launcher.gather.disk import FullDisk, Tell
 from launcher.gather.mirror import Mirror
 from launcher.gather.output import Output
 
+COMING = "still coming"  # of what is missing without anything being wrong
+
 
 @dataclass(frozen=True)
 class Ways:
@@ -74,7 +76,7 @@ class Gathering:
         missing = []
         for gatherer, number in asked:
             if not gatherer.wait(number, deadline - time.monotonic()):
-                missing.append(f"{gatherer.what} of {gatherer.host}: {gatherer.problem or 'still coming'}")
+                missing.append(f"{gatherer.what} of {gatherer.host}: {gatherer.problem or COMING}")
         return missing
 
     def problems(self) -> dict[str, str]:

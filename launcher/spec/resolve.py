@@ -178,7 +178,7 @@ def _data(given: Mapping[str, str], report: Report, places: Places) -> Mapping[s
     for name, path in given.items():
         on_host = path.startswith("host:")
         there = path.removeprefix("host:")
-        if not there or (on_host and not there.startswith(("/", "~"))):
+        if not there or (on_host and not there.startswith("/")):
             report.add(("data", name), "no whole path", expected="a path of this machine, or host:/PATH", found=path)
         found[name] = DataSpec(there if on_host else places.absolute(there), on_host)
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from launcher.errors import NotFitError
 from launcher.spec.model import DataSpec
@@ -11,8 +11,8 @@ from launcher.spec.model import DataSpec
 
 def data_here(data: Mapping[str, DataSpec]) -> dict[str, str]:
     """Where the named data are. Raises NotFitError for what is not there."""
-    found = {name: os.path.expanduser(one.path) for name, one in data.items()}  # noqa: PTH111 - as a host does it
-    missing = [f"{name} ({path})" for name, path in found.items() if not os.path.exists(path)]  # noqa: PTH110
+    found = {name: one.path for name, one in data.items()}
+    missing = [f"{name} ({path})" for name, path in found.items() if not Path(path).exists()]
     if missing:
         raise NotFitError(
             f"the data {', '.join(missing)} are not on this machine",

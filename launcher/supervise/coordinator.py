@@ -119,10 +119,15 @@ class Coordinator:
         for order in self._control.take():
             self._hurried |= order.get("how") == "now"
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
-        if how := self._machine.stopping:
-            longest = self._spec.timeouts.stop + UNKILLABLE_S
-            self._links.patience_s = longest + (self._spec.timeouts.checkpoint if how == "graceful" else 0.0)
+        self._links.patience_s = self._patience_s()
         self._links.tend()
+
+    def _patience_s(self) -> float:
+        """How long a lost link is waited for: without end, but no longer than a stop may take once one is under way."""
+        how, timeouts = self._machine.stopping, self._spec.timeouts
+        if how is None:
+            return float("inf")
+        return timeouts.stop + UNKILLABLE_S + (timeouts.checkpoint if how == "graceful" else 0.0)
 
     def _tell(self, event: Event) -> None:
         self._perform(self._machine.handle(event, time.monotonic()))

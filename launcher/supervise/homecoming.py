@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from launcher.errors import LauncherError
-from launcher.gather.gathering import Gathering
+from launcher.gather.gathering import COMING, Gathering
 from launcher.plan.model import LaunchPlan
 from launcher.supervise.patient import PatientJournal
 from worker.contract import records
@@ -59,7 +59,7 @@ class Homecoming:
         since = time.monotonic()
         while missing := self._gathering.settle(_PIECE_S):
             self.tend()
-            if not self._gathering.problems():
+            if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
             if not turn() or time.monotonic() - since > GIVE_UP_S:
                 break

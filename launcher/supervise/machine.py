@@ -51,6 +51,7 @@ class Machine:
         self._avoid_ports: set[int] = set()
         self._port_tries = 0
         self._seen: dict[str, int] = {}  # host → number of the newest journal record that was handled
+        self._at: dict[str, int] = {}  # host → generation that its agent had last when it said hello
         self._stop: StopHow | None = None
         self._ended = False
         self._begin_generation()
@@ -120,6 +121,7 @@ class Machine:
                 RunState.NOT_FIT,
                 f"the agent on {host} speaks version {hello.get('major')} of the protocol, and this is {wire.MAJOR}",
             )
+        self._at[host] = int(hello.get("generation", self.plan.generation))
         since = self._seen.setdefault(host, int(hello.get("seq", 0)) if not self._started else 0)
         return [Send(host, {"type": wire.COMMAND, "term": self.term, "since": since})]
 
@@ -127,7 +129,7 @@ class Machine:
         kind = message.get("type")
         if kind == wire.COMMANDED:
             self._commanded.add(host)
-            return [*self._start_if_ready(), *self._said_meanwhile(host)]
+            return self._said_meanwhile(host) if self._started else self._start_if_ready()
         if kind == wire.BEAT:
             return [Send(host, {"type": wire.RENEW, "term": self.term, "nonce": message.get("nonce")})]
         if kind == wire.REFUSED:
@@ -157,11 +159,17 @@ class Machine:
         ]
 
     def _said_meanwhile(self, host: str) -> list[Instruction]:
-        """What was sent to all hosts while this one's link was lost."""
-        how = self._stop or ("now" if self._diverged else "failed" if self._reacted else "")
-        if not (self._started and how) or host in self._over:
+        """What was sent to all hosts while this one's link was lost: a stop, or the start itself."""
+        if host in self._over:
             return []
-        return [Send(host, {"type": wire.STOP, "how": how, "reason": "asked before, while the link was lost"})]
+        unstarted = self._at.get(host, self.plan.generation) < self.plan.generation
+        how = self._stop or ("now" if self._diverged else "failed" if self._reacted else "")
+        if how and unstarted:
+            self._over.add(host)
+            return self._conclude_if_over()
+        if how:
+            return [Send(host, {"type": wire.STOP, "how": how, "reason": "asked before, while the link was lost"})]
+        return [StartRanks(host)] if unstarted else []
 
     def _refused(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
         why = str(message.get("why", "no reason given"))

@@ -86,6 +86,12 @@ class Driver:
             result = self.tell(AgentSaid(host, {"type": wire.COMMANDED, "term": 3}))
         return result
 
+    def reconnect(self, host: str, generation: int) -> list[Instruction]:
+        """A fresh stream to an agent that had come as far as `generation`; what it is told once it obeys."""
+        hello = {"type": wire.HELLO, "major": wire.MAJOR, "seq": self.seq[host], "generation": generation}
+        self.tell(HostReached(host, hello))
+        return self.tell(AgentSaid(host, {"type": wire.COMMANDED, "term": 3}))
+
     def train(self) -> None:
         self.start()
         for rank in self.machine.plan.ranks:
@@ -301,6 +307,33 @@ def test_records_replayed_on_a_new_stream_count_once() -> None:
     for _ in range(3):
         driver.tell(AgentSaid("a", {"type": wire.EVENT, "event": event}))
     assert driver.stops() == [("b", "failed")]
+
+
+def test_a_start_that_a_lost_link_swallowed_is_given_again() -> None:
+    driver = Driver({"a": 1, "b": 1})
+    driver.start()
+    assert driver.reconnect("b", generation=0) == [StartRanks("b")]
+    assert driver.reconnect("b", generation=1) == [], "it has begun: nothing is started twice"
+
+
+def test_a_host_that_never_began_does_not_hold_up_a_stop() -> None:
+    driver = Driver({"a": 1, "b": 1})
+    driver.start()
+    driver.tell(StopAsked("graceful", "down"))
+    driver.say("a", records.RANK_ENDED, rank=0, state=RankState.STOPPED, exit_code=71)
+    driver.say("a", records.GENERATION_ENDED)
+    end = driver.reconnect("b", generation=0)[-1]
+    assert isinstance(end, End)
+    assert end.state == RunState.STOPPED
+
+
+def test_a_stop_that_a_lost_link_swallowed_is_given_again() -> None:
+    driver = Driver({"a": 1, "b": 1})
+    driver.start()
+    driver.tell(StopAsked("graceful", "down"))
+    (again,) = driver.reconnect("b", generation=1)
+    assert isinstance(again, Send)
+    assert (again.message["type"], again.message["how"]) == (wire.STOP, "graceful")
 
 
 def test_a_new_stream_asks_for_what_the_old_one_did_not_bring() -> None:

@@ -26,7 +26,7 @@ def _by_all_reduce(context: Any, values: list[Any]) -> list[Any]:
 
 def _by_exchange(context: Any, values: list[Any]) -> list[Any]:
     gather = _gather_of(context, values)
-    if gather is None or any(value.dtype != values[0].dtype or value.shape.rank is None for value in values):
+    if gather is None or any(value.dtype != values[0].dtype or not value.shape.is_fully_defined() for value in values):
         return _by_all_reduce(context, values)
     both = gather(tf.concat([tf.reshape(value, [1, -1]) for value in values], 1))
     parts = tf.split(both[0] + both[1], [value.shape.num_elements() for value in values])
