@@ -15,7 +15,7 @@ from worker.contract.layout import parse_checkpoint_name
 from worker.contract.states import RankState, RunState
 
 # Ends that come of the program itself: told by the worker or by its exit, and not by what happened to it.
-_NOT_ITS_OWN = frozenset({"peer", "port", "cluster", "environment"})
+_NOT_ITS_OWN = frozenset({"peer", "port", "environment"})
 
 
 @dataclass(frozen=True)
