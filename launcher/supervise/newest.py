@@ -46,7 +46,7 @@ def newest_checkpoint(run: RunFolder) -> Found:
     passed_over: list[tuple[str, str]] = []
     for (step, generation), folders in sorted(copies.items(), reverse=True):
         name = folders[0].name
-        if known_generations and step > belongs.get(generation, -1):
+        if generation in known_generations and step > belongs.get(generation, -1):
             continue  # it is of a lineage that was left
         doubt = _doubt(name, known)
         whole = None if doubt else _first_whole(folders, passed_over)
