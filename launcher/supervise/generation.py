@@ -182,8 +182,9 @@ class Generation:
 
     def _failure(self, state: RunState, text: str, fields: Mapping[str, Any], cause: RankEnd | None = None) -> Outcome:
         signature = None
-        if cause is not None and cause.exit_code is not None and cause.reason not in _NOT_ITS_OWN:
-            signature = Signature(f"{cause.exit_code} {cause.trace or cause.message}", self._place(cause))
+        said = (cause.trace or cause.message) if cause is not None else ""
+        if cause is not None and cause.exit_code is not None and said and cause.reason not in _NOT_ITS_OWN:
+            signature = Signature(f"{cause.exit_code} {said}", self._place(cause))
         failure = Failure(text, self._stepped, signature, repeats=cause is not None and cause.reason == "diverged")
         return Outcome(state, text, fields, failure)
 
