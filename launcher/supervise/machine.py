@@ -198,6 +198,8 @@ class Machine:
             return self._conclude_if_over()
         elif kind in KINDS:
             return self._compare(host, event)
+        elif kind == records.CHECKPOINT_PRUNED and event.get("why"):
+            return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         elif kind == records.LEASE_ENDED:
             self._parked = True
         elif kind == records.AGENT_LEFT:
