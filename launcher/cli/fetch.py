@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Keep = Annotated[
     Optional[int],  # noqa: UP045 - typer reads the annotation at run time
-    typer.Option("--keep", min=1, help="How many checkpoints of each host are kept here; default: all there are."),
+    typer.Option("--keep", min=1, help="How many checkpoints are kept here; default: all there are."),
 ]
 _AT_ONCE = 8
 _TRIES = 5
