@@ -76,24 +76,28 @@ class NetHost(SshHost):
     def cut(self, direction: Direction = "both", *, peer: str = "", port: str = "") -> None:
         """Drop every packet from (`in`) or to (`out`) the others, or `peer`'s only, or those to a TCP port or `a:b`.
 
-        Nobody is told: to both ends it looks like a cable that was pulled. Adds to earlier cuts.
+        Nobody is told: to both ends it looks like a cable that was pulled. Adds to earlier cuts. With a `peer`, only
+        the version of IP of its address.
         """
         which = ["-p", "tcp", "--dport", port] if port else []
-        if direction in ("both", "in"):
-            self._drop("INPUT", "-i", [*(["-s", peer] if peer else []), *which])
-        if direction in ("both", "out"):
-            self._drop("OUTPUT", "-o", [*(["-d", peer] if peer else []), *which])
+        for table in self._tables(peer):
+            if direction in ("both", "in"):
+                self._drop(table, "INPUT", "-i", [*(["-s", peer] if peer else []), *which])
+            if direction in ("both", "out"):
+                self._drop(table, "OUTPUT", "-o", [*(["-d", peer] if peer else []), *which])
 
     def firewall(self, *allowed: str, refuse: bool = False) -> None:
         """Let others open only these TCP ports (`22`, `20000:20099`) here; drop the rest, or refuse it aloud."""
         target = ["REJECT", "--reject-with", "tcp-reset"] if refuse else ["DROP"]
-        for port in allowed:
-            self.run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", port, "-j", "ACCEPT")
-        self.run("iptables", "-A", "INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", "-j", *target)
+        for table in self._tables():
+            for port in allowed:
+                self.run(table, "-A", "INPUT", "-p", "tcp", "--dport", port, "-j", "ACCEPT")
+            self.run(table, "-A", "INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", "-j", *target)
 
     def heal(self) -> None:
         """Undo cuts, firewall and slowness."""
-        self.run("iptables", "-F")
+        for table in self._tables():
+            self.run(table, "-F")
         undo = ("tc", "qdisc", "del", "root", "dev")
         for argv in (self.command(*undo, "eth0"), self._on_switch(*undo, self.cable)):
             subprocess.run(argv, capture_output=True, check=False)  # it may not have been slow
@@ -112,8 +116,14 @@ class NetHost(SshHost):
         (self.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
         self.start()
 
-    def _drop(self, chain: str, option: str, which: Sequence[str]) -> None:
-        self.run("iptables", "-I", chain, "!", option, "lo", *which, "-j", "DROP")
+    def _tables(self, peer: str = "") -> list[str]:
+        """The programs for the versions of IP that are meant."""
+        if peer:
+            return ["ip6tables" if ":" in peer else "iptables"]
+        return ["iptables", "ip6tables"] if self.address6 else ["iptables"]
+
+    def _drop(self, table: str, chain: str, option: str, which: Sequence[str]) -> None:
+        self.run(table, "-I", chain, "!", option, "lo", *which, "-j", "DROP")
 
     def _on_switch(self, *argv: str) -> list[str]:
         assert self.switch is not None
