@@ -104,11 +104,10 @@ class NetHost(SshHost):
 
     def slow(self, rate: str, direction: Direction = "both") -> None:
         """Let no more than `rate` (`1mbit`, tc's units) out of the host, into it, or both."""
-        shape = ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"]
         if direction in ("both", "out"):
-            self.run("tc", "qdisc", "replace", "dev", "eth0", *shape)
+            self.run("tc", "qdisc", "replace", "dev", "eth0", *_shape(rate))
         if direction in ("both", "in"):
-            _run(*self._on_switch("tc", "qdisc", "replace", "dev", self.cable, *shape))
+            _run(*self._on_switch("tc", "qdisc", "replace", "dev", self.cable, *_shape(rate)))
 
     def reboot(self) -> None:
         """Crash, and come back with another boot id."""
@@ -134,6 +133,18 @@ class NetHosts(SshHosts):
     """The hosts h1, h2 …, and the gate in front of them, if there is one."""
 
     network = ""  # that the hosts share, `10.X.Y.0/24`
+    here = ""  # this machine's address, as the hosts see it (with a gate: as that sees it)
+    switch: Machine | None = None  # that this machine is plugged in to
+
+    def slow_home(self, rate: str = "") -> None:
+        """Let no more than `rate` in all come from the hosts to this machine; without one, as much as there is.
+
+        The way between the hosts, and to them, stays as it was.
+        """
+        assert self.switch is not None
+        undo = ("tc", "qdisc", "del", "root", "dev", "up0")
+        todo = ("tc", "qdisc", "replace", "dev", "up0", *_shape(rate)) if rate else undo
+        _in_net(self.switch, *todo)
 
     def host(self, n: int) -> NetHost:
         """The n-th host, from 0, by its own type."""
@@ -177,7 +188,9 @@ def netns_hosts(
     lab.network = str(inner if jump else outer)
     setting = Setting(lines=tuple(lines), shell=shell, greeting=greeting)
     with contextlib.ExitStack() as stack:
+        lab.here = str(outer[1])
         switches = [Machine(f"switch{n}", folder / f"switch{n}") for n in range(2 if jump else 1)]
+        lab.switch = switches[0]
         for machine in (*switches, *gates, *hosts):
             machine.folder.mkdir(mode=0o700, exist_ok=True)
         for host in (*gates, *hosts) if disk else ():
@@ -193,6 +206,10 @@ def netns_hosts(
         _wire(switches, gates, hosts, outer, inner)
         bring_up([*gates, *hosts])
         yield lab
+
+
+def _shape(rate: str) -> list[str]:
+    return ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"]
 
 
 def _host(folder: Path, name: str, address: ipaddress.IPv4Address) -> NetHost:
