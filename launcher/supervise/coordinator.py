@@ -15,6 +15,7 @@ from launcher.errors import LauncherError
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
+from launcher.runs.clocks import by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_lines
@@ -72,6 +73,7 @@ class Coordinator:
         journal: PatientJournal,
         term: int,
         activated: Mapping[str, Activated] | None = None,
+        clocks: Mapping[str, float] | None = None,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
         self._run = run
@@ -83,6 +85,8 @@ class Coordinator:
         self._control = ControlServer(listener, self._selector)
         self._machine = Machine(plan, term, spec.timeouts.connect)
         self._activated = activated or {}
+        self._clocks = clocks or {}
+        self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._conclusion: End | None = None
@@ -174,14 +178,17 @@ class Coordinator:
     def said(self, host: str, message: wire.Message) -> None:
         """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
+            self._boots[host] = str(message.get("boot_id", ""))
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._over.add(host)
             self._catch_up(host)
-            self._tell(HostGone(host, str(message.get("why", "no agent of this run is alive there"))))
+            self._tell(HostGone(host, self._why_absent(host, message)))
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
+                event = by_ours(event, self._clocks.get(host, 0.0))
+                message = {**message, "event": event}
                 self._watch(host, event)
             self._tell(AgentSaid(host, message))
 
@@ -191,9 +198,16 @@ class Coordinator:
             return
         if self._home:
             self._home.settle(CATCH_UP_S)
-        for event in read_journal(Path(self._run.host(host).journal)):
+        for record in read_journal(Path(self._run.host(host).journal)):
+            event = by_ours(record, self._clocks.get(host, 0.0))
             self._watch(host, event)
             self._tell(AgentSaid(host, {"type": wire.EVENT, "event": event}))
+
+    def _why_absent(self, host: str, message: wire.Message) -> str:
+        before, now = self._boots.get(host), message.get("boot_id")
+        if before and now and before != now:
+            return "its machine has been started anew"
+        return str(message.get("why", "no agent of this run is alive there"))
 
     def gone(self, host: str, why: str) -> None:
         """No stream to the host can be had."""

@@ -37,4 +37,5 @@ class Prepared:
     plan: LaunchPlan
     plan_again: Callable[[int, frozenset[int]], LaunchPlan]  # generation, ports to avoid; gathers the facts again
     activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
+    clocks: Mapping[str, float] = field(default_factory=dict)  # how far they are ahead, of hosts where they are wrong
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines

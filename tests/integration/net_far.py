@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,26 @@ class NetFar:
         path = self.spec(f"program: [python3, program.py]\n{extra}", *names, each=each)
         (path.parent / "program.py").write_text(source)
         return path
+
+    def trains(self, spec: Path) -> tuple[subprocess.Popen[bytes], Path]:
+        """`up` in the background, and the run's folder, once all its ranks are training."""
+        view = self.launcher.start("up", str(spec), "--plain")
+        run = self.launcher.newest()
+
+        def training() -> bool:
+            assert view.poll() is None, self.told()
+            return any(event.get("state") == "training" for event in self.launcher.events(run, None))
+
+        wait_for(training, "training", 90)
+        return view, run
+
+    def told(self) -> str:
+        """What the first command in the background has printed."""
+        return (self.launcher.folder / "command-0.log").read_text(errors="replace")
+
+    def unreachable(self) -> list[str]:
+        """Hosts of which `status` says that their link is lost."""
+        return sorted(one["host"] for one in self.launcher.json("status")["unreachable"])
 
     def there(self, name: str) -> Path:
         """The newest run's folder on a host, as this machine sees it."""

@@ -83,9 +83,7 @@ def test_a_cut_in_the_middle_of_a_checkpoint_costs_nothing(
     far: NetFar, seconds: float, cuts: list[Cut], timeouts: str
 ) -> None:
     spec = far.spec(JOB + timeouts, each="threads: 1")
-    view = far.launcher.start("up", str(spec), "--plain")
-    run = far.launcher.newest()
-    wait_for(lambda: far.launcher.json("status")["state"] == "training", "training", 60)
+    view, run = far.trains(spec)
     far.hosts.slow_home(UPLINK)
     for cut in cuts:
         _cut(far, run, cut, seconds)
@@ -108,7 +106,7 @@ def _cut(far: NetFar, run: Path, directions: Cut, seconds: float) -> None:
         halfway[name] = Halfway(run, name)
         far.host(name).cut(direction, peer=far.hosts.here)
     began = time.monotonic()
-    wait_for(lambda: _unreachable(far) == set(directions), "the loss to be told", 60)
+    wait_for(lambda: far.unreachable() == sorted(directions), "the loss to be told", 60)
     steps = _steps(far)
     wait_for(lambda: all(now > then + 20 for now, then in zip(_steps(far), steps, strict=True)), "steps there", 60)
     assert far.launcher.json("status")["state"] == "training"
@@ -116,13 +114,9 @@ def _cut(far: NetFar, run: Path, directions: Cut, seconds: float) -> None:
     assert not any(one.whole for one in halfway.values()), "cut in the middle"
     for name in directions:
         far.host(name).heal()
-    wait_for(lambda: not _unreachable(far), "the links' return", 60)
+    wait_for(lambda: not far.unreachable(), "the links' return", 60)
     for one in halfway.values():
         one.arrives(90)
-
-
-def _unreachable(far: NetFar) -> set[str]:
-    return {one["host"] for one in far.launcher.json("status")["unreachable"]}
 
 
 def _steps(far: NetFar) -> list[int]:
