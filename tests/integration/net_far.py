@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,17 +82,24 @@ class NetFar:
 
         return wait_for(found, f"the run's folder on {name}")
 
-    def left(self) -> list[str]:
-        """What runs on the hosts beside their sshd and its keeper."""
+    def left(self, *names: str) -> list[str]:
+        """What runs on these hosts (on all, and the gates, without a name), sshd's own processes left out."""
         found = []
-        for host in (*self.hosts, *self.hosts.gates):
+        for host in self._named(names) if names else (*self.hosts, *self.hosts.gates):
             with contextlib.suppress(psutil.Error):
                 for process in psutil.Process(host.pid).children(recursive=True):
                     with contextlib.suppress(psutil.Error):
                         words = " ".join(process.cmdline())
-                        if words and "sshd -D" not in words:
+                        if words and process.name() != "sshd":
                             found.append(f"{host.name}: {words[:200]}")
         return found
+
+    def gone(self, *names: str, timeout_s: float = 30.0) -> None:
+        """Waits until nothing runs there any more."""
+        deadline = time.monotonic() + timeout_s
+        while left := self.left(*names):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
 
     def _named(self, names: Sequence[str]) -> list[NetHost]:
         return [self.host(name) for name in names or [host.name for host in self.hosts]]

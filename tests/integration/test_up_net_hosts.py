@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,19 +85,26 @@ def test_clocks_an_hour_apart_change_no_time_that_is_told_and_blame_nobody_else(
 
 
 @pytest.mark.tensorflow
-def test_a_host_that_is_cut_off_for_ever_is_named_and_nothing_stays_on_the_others(far: NetFar) -> None:
-    """The survivor saves its newest step and leaves; what the lost host still runs ends by itself."""
+@pytest.mark.parametrize(
+    "to_the_last", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(400)])], ids=["", "to-the-last"]
+)
+def test_a_host_that_is_cut_off_for_ever_is_named_and_no_worker_stays_anywhere(far: NetFar, to_the_last: bool) -> None:
+    """The survivor saves its newest step and leaves; so does the one that is cut off, and its agent after a while."""
     job = "train: {dataset: fashion-mnist-mini, epochs: 10000, batch_size: 500}\ncheckpoint: {every: 1 h}\n"
     spec = far.spec(job + "timeouts: {connect: 2 s, host: 2 s, stop: 2 s, checkpoint: 10 s}\n", each="threads: 1")
     view, run = far.trains(spec)
     far.host("h2").cut()
     assert view.wait(120) == 1
     (cause,) = journal(far, run, "cause")
-    print(far.told(), cause)
     assert cause["host"] == "h2"
+    assert "failed: the agent on h2 is gone: it could not be reached for" in far.told()
     (saved,) = (run / "hosts" / "h1" / "checkpoints").iterdir()
     assert verify(str(saved)) == []
-    wait_for(lambda: far.left() == [], f"the end of {far.left()}", 60)
+    assert far.left("h1") == []
+    assert "rank_ended" in (far.there("h2") / "events.jsonl").read_text()
+    assert [one for one in far.left("h2") if sys.executable in one] == []
+    if to_the_last:
+        far.gone(timeout_s=150)
 
 
 def test_a_rebooted_host_is_named_and_nothing_stays_on_the_others(far: NetFar) -> None:
