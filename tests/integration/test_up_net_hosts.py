@@ -86,7 +86,9 @@ def test_clocks_an_hour_apart_change_no_time_that_is_told_and_blame_nobody_else(
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(
-    "to_the_last", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(400)])], ids=["", "to-the-last"]
+    "to_the_last",
+    [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
+    ids=["", "to-the-last"],
 )
 def test_a_host_that_is_cut_off_for_ever_is_named_and_no_worker_stays_anywhere(far: NetFar, to_the_last: bool) -> None:
     """The survivor saves its newest step and leaves; so does the one that is cut off, and its agent after a while."""

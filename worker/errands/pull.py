@@ -50,7 +50,10 @@ class Pull:
         self._known: Dict[str, List[Any]] = {}
 
     def serve(self) -> None:
-        """Answer until the input ends, or nobody has said a word for long. Raises OSError, wire.WireError, ValueError, EndedError."""
+        """Answer until the input ends, or nobody has said a word for long.
+
+        Raises OSError, wire.WireError, ValueError, EndedError.
+        """
         frame = self._talk.receive()
         if frame is None:
             return

@@ -9,9 +9,7 @@ FAR_S = 2.0
 
 def wrong(seen: Seen) -> dict[str, float]:
     """How many seconds the clocks are ahead of this machine's, of those hosts where it is certain and worth a word."""
-    return {
-        host.name: found.clock_s for host, found in seen.hosts if abs(found.clock_s) - found.clock_error_s > FAR_S
-    }
+    return {host.name: found.clock_s for host, found in seen.hosts if abs(found.clock_s) - found.clock_error_s > FAR_S}
 
 
 def check(seen: Seen) -> list[Finding]:
