@@ -122,9 +122,8 @@ def test_a_slow_uplink_slows_no_training_and_delays_no_log_and_the_newest_comes_
     home, there, events = run / "hosts" / "h1", far.there("h1"), far.launcher.events(run, "h1")
     at_slow, at_fast = (statistics.median(watch.speeds(events, slow)) for slow in (True, False))
     published = [event["name"] for event in events if event["type"] == "checkpoint"]
-    print(
-        f"images/s: {at_slow:.0f} with the limit, {at_fast:.0f} without; logs at most {watch.lag_s:.2f} s late; {len(watch.came)} of {len(published)} home"
-    )
+    speeds = f"images/s: {at_slow:.0f} with the limit, {at_fast:.0f} without"
+    print(f"{speeds}; logs at most {watch.lag_s:.2f} s late; {len(watch.came)} of {len(published)} checkpoints home")
     assert at_slow >= form.ratio * at_fast
     assert watch.lag_s < 3.0, "logs wait for no checkpoint"
     assert not [event for event in far.launcher.events(run, None) if event["type"] == "link_lost"], "nor do heartbeats"
