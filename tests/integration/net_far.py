@@ -71,8 +71,10 @@ class NetFar:
         return (self.launcher.folder / "command-0.log").read_text(errors="replace")
 
     def unreachable(self) -> list[str]:
-        """Hosts of which `status` says that their link is lost."""
-        return sorted(one["host"] for one in self.launcher.json("status")["unreachable"])
+        """Hosts of which `status` says that their link is lost; fails if the run is over."""
+        status = self.launcher.json("status")
+        assert status["exit_code"] is None, self.told()
+        return sorted(one["host"] for one in status["unreachable"])
 
     def there(self, name: str) -> Path:
         """The newest run's folder on a host, as this machine sees it."""
