@@ -18,7 +18,7 @@ from worker.contract.checkpoints import verify
 
 pytestmark = pytest.mark.skipif(bool(why_no_netns()), reason=why_no_netns())
 
-SOON = "timeouts: {connect: 2 s, host: 2 s, stop: 2 s}\n"
+SOON = "timeouts: {connect: 2 s, host: 2 s, stop: 2 s}\nrestart: {max: 0}\n"
 # Says what it is, and ends as the file says that appears in its home.
 WAITS = """\
 import os, pathlib, time
@@ -93,13 +93,15 @@ def test_clocks_an_hour_apart_change_no_time_that_is_told_and_blame_nobody_else(
 def test_a_host_that_is_cut_off_for_ever_is_named_and_no_worker_stays_anywhere(far: NetFar, to_the_last: bool) -> None:
     """The survivor saves its newest step and leaves; so does the one that is cut off, and its agent after a while."""
     job = "train: {dataset: fashion-mnist-mini, epochs: 10000, batch_size: 500}\ncheckpoint: {every: 1 h}\n"
-    spec = far.spec(job + "timeouts: {connect: 2 s, host: 2 s, stop: 2 s, checkpoint: 10 s}\n", each="threads: 1")
+    spec = far.spec(job + "timeouts: {connect: 2 s, host: 2 s, stop: 2 s}\nrestart: {per: 10 s}\n", each="threads: 1")
     view, run = far.trains(spec)
     far.host("h2").cut()
     assert view.wait(120) == 1
     (cause,) = journal(far, run, "cause")
     assert cause["host"] == "h2"
-    assert "failed: the agent on h2 is gone: it could not be reached for" in far.told()
+    assert "the agent on h2 is gone: it could not be reached for" in far.told()
+    assert "failed: h2 has been gone for" in far.told()
+    assert "cause: h2: unreachable" in far.told()
     (saved,) = (run / "hosts" / "h1" / "checkpoints").iterdir()
     assert verify(str(saved)) == []
     assert far.left("h1") == []
