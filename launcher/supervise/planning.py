@@ -31,6 +31,10 @@ class Planning:
         self._resumes = order.resumes
         self._resume_dirs: Mapping[str, str] = {}
 
+    def going_on_from(self, plan: LaunchPlan) -> None:
+        """The run is at this plan already, which another coordinator had made."""
+        self._resumes = plan.resumes
+
     def first(self, examine: Callable[[Planner], LaunchPlan]) -> LaunchPlan:
         """The plan of the order's own generation: `examine` finds out what the hosts are like, and has it planned."""
         order = self._order
