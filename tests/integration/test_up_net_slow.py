@@ -128,7 +128,7 @@ def test_a_slow_uplink_slows_no_training_and_delays_no_log_and_the_newest_comes_
     assert watch.lag_s < 3.0, "logs wait for no checkpoint"
     assert not [event for event in far.launcher.events(run, None) if event["type"] == "link_lost"], "nor do heartbeats"
 
-    assert len(watch.came) < 0.8 * len(published), "what was superseded stayed there"
+    assert len(watch.came) < 0.9 * len(published), "what was superseded stayed there"
     assert watch.most_there <= KEEP + 2, "one is held while it is fetched, and one is new before another is pruned"
     assert verify(str(home / "checkpoints" / published[-1])) == []
     assert (home / "output" / "model.keras").read_bytes() == (there / "output" / "model.keras").read_bytes()
