@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.check import preflight, remote
+from launcher.check.groups.clock import wrong
 from launcher.check.many import each
 from launcher.check.staged import Staged
 from launcher.errors import NotFitError
@@ -60,7 +61,7 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
             fleet.make_ready(stage_here, only=wanted.fresh)
         return planning.again(wanted)
 
-    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.gathering)
+    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering)
 
 
 class Fleet:
@@ -78,6 +79,7 @@ class Fleet:
         self.hosts: dict[str, Host] = {name: LocalHost(name) for name in self._here}
         self._ready: dict[str, Ready] = {}
         self._staged = Staged()
+        self.clocks: Mapping[str, float] = {}  # how far they are ahead, of hosts where they are wrong
 
     def reach(self) -> None:
         """A session to every machine. Raises NotFitError that names all that cannot be reached."""
@@ -149,6 +151,7 @@ class Fleet:
             tell=self._front.tell,
         )
         preflight.refuse(examined.findings, spec=spec.path)
+        self.clocks = wrong(examined.seen)
         return examined.seen.plan or planner(self._with_data(examined.seen.facts))
 
     def facts(self) -> Facts:

@@ -14,6 +14,7 @@ from typing import Any
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
+from launcher.runs.clocks import by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_lines
@@ -76,6 +77,7 @@ class Coordinator:
         term: int,
         under_way: UnderWay | None = None,
         activated: Mapping[str, Activated] | None = None,
+        clocks: Mapping[str, float] | None = None,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
         self._run = run
@@ -93,6 +95,8 @@ class Coordinator:
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = activated or {}
+        self._clocks = clocks or {}
+        self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._conclusion: End | None = None
@@ -203,11 +207,12 @@ class Coordinator:
     def said(self, host: str, message: wire.Message) -> None:
         """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
+            self._boots[host] = str(message.get("boot_id", ""))
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._over.add(host)
             self._catch_up(host)
-            self._tell(HostGone(host, str(message.get("why", "no agent of this run is alive there"))))
+            self._tell(HostGone(host, self._why_absent(host, message)))
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
@@ -222,6 +227,12 @@ class Coordinator:
             self._home.settle(CATCH_UP_S)
         for event in read_journal(Path(self._run.host(host).journal)):
             self._tell(AgentSaid(host, {"type": wire.EVENT, "event": self._watch(host, event)}))
+
+    def _why_absent(self, host: str, message: wire.Message) -> str:
+        before, now = self._boots.get(host), message.get("boot_id")
+        if before and now and before != now:
+            return "its machine has been started anew"
+        return str(message.get("why", "no agent of this run is alive there"))
 
     def gone(self, host: str, why: str) -> None:
         """No stream to the host can be had."""
@@ -238,7 +249,9 @@ class Coordinator:
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
     def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the shell itself keeps of an agent's record; returned with what only the rank's log can tell of it."""
+        """What the shell itself keeps of an agent's record; returned by this machine's clock, with what only the rank's
+        log can tell of it."""
+        event = by_ours(event, self._clocks.get(host, 0.0))
         kind = event.get("type")
         if self._home:
             self._home.heard_of(host, event)

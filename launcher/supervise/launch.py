@@ -92,6 +92,7 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
         replan=replan,
         under_way=prepared.under_way,
         activated=prepared.activated,
+        clocks=prepared.clocks,
         gathering=prepared.gathering,
         secrets=order.secrets,
         listener=listener,
@@ -111,7 +112,14 @@ def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         term=term,
         remote=[host.name for host in plan.hosts if not host.local],
+        clocks={host: round(ahead, 3) for host, ahead in prepared.clocks.items()},
     )
+    if prepared.clocks:
+        from launcher.check.groups.clock import difference  # not for a run on this machine alone
+
+        for host, ahead in prepared.clocks.items():
+            text = f"the clock of {host} is {difference(ahead)} from this machine's: times are told by this machine's"
+            journal.append(records.REMARK, text=text)
     if prepared.under_way is None:
         _write_plan(run, plan)
 

@@ -291,8 +291,8 @@ class Machine:
     def _recover(self) -> list[Instruction]:
         """Reach the hosts that were lost."""
         if self._recovery.hopeless(self._now):
-            text = self._recovery.told(self._now)
-            return self._end(RunState.FAILED, text, {"message": text, "how": "unreachable", "hint": ""})
+            text, host = self._recovery.told(self._now), self._recovery.longest_gone
+            return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
         self._phase = Phase.RECOVERING
         missing = [host for host in self.hosts if host not in self._commanded]
         self._due = self._now + self._recovery.try_for_s() if missing else float("inf")

@@ -52,8 +52,16 @@ def main(argv: List[str]) -> int:
 
 def _absent(why: str) -> int:
     with contextlib.suppress(OSError):
-        _write_all(wire.encode({"type": wire.ABSENT, "why": why[:2000]}))
+        _write_all(wire.encode({"type": wire.ABSENT, "why": why[:2000], "boot_id": _boot_id()}))
     return 1
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
 
 
 def _write_all(data: bytes) -> None:

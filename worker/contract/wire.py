@@ -37,7 +37,7 @@ LEAVE = "leave"  # term: with no worker left, write down the end and go
 HELLO = (
     "hello"  # major, code, host, run, pid, boot_id, term, nonce, generation, alive: [rank], seq: last event's number
 )
-ABSENT = "absent"  # why: no agent of this run is alive on this host
+ABSENT = "absent"  # why, boot_id: no agent of this run is alive on this host
 COMMANDED = "commanded"  # term, nonce
 REFUSED = "refused"  # what: the refused message's type, why
 EVENT = "event"  # event: one record of the agent's journal (see records); to the commander, all with seq > since
