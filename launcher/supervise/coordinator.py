@@ -21,6 +21,7 @@ from launcher.runs.tail import last_lines
 from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
 from launcher.supervise.control import ControlServer
+from launcher.supervise.disks import Disks
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -85,6 +86,7 @@ class Coordinator:
         self._activated = activated or {}
         self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
+        self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
@@ -210,6 +212,8 @@ class Coordinator:
     def _watch(self, host: str, event: Mapping[str, Any]) -> None:
         """What the shell itself keeps of an agent's record, and what only the rank's log can tell of it."""
         kind = event.get("type")
+        if told := self._disks.heard_of(host, event):
+            self._journal.append(records.REMARK, text=told)
         if self._home:
             self._home.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
@@ -264,6 +268,7 @@ class Coordinator:
         if "rank" in fields and "host" in fields:
             log = self._run.host(fields["host"]).log(int(fields["generation"]), int(fields["rank"]))
             fields.update(log=log, lines=_last_words(log, 15))
+            fields["hint"] = self._disks.hint(fields["host"]) or fields.get("hint", "")
         return fields
 
     # Signals.

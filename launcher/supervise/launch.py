@@ -55,7 +55,11 @@ def begin(order: Order, when_over: WhenOver, front: Front) -> None:
             term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)
             _write_opening(prepared, journal, term)
             foreground.ready()
-            _coordinator(prepared, listener, PatientJournal(journal), term).run()
+            patient = PatientJournal(journal, run.reserve)
+            try:
+                _coordinator(prepared, listener, patient, term).run()
+            finally:
+                patient.close()
             when_over(run)
 
     if not daemon.start(body, run.coordinator_log, front):
