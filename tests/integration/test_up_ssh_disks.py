@@ -49,7 +49,7 @@ def remarks(far: Far) -> str:
 @pytest.mark.tensorflow
 def test_training_outlives_a_full_disk_on_its_host_and_all_is_whole_when_there_is_room(tmp_path: Path) -> None:
     with far_in(tmp_path, count=1) as far, small_disk(far.hosts[0].home / "launcher-work", "120m") as disk:
-        train = "train: {dataset: fashion-mnist-mini, epochs: 40, batch_size: 200}\n"
+        train = "train: {dataset: fashion-mnist-mini, epochs: 60, batch_size: 200}\n"
         # Without the disk's word the agent would end the silent trainer after two seconds.
         more = "checkpoint: {every: [1 s], keep: 1}\ntimeouts: {stall: 2 s, checkpoint: 20 s}\n"
         up = far.launcher.start("up", str(far.spec(train + more, each="threads: 1")), "--plain")
@@ -61,9 +61,7 @@ def test_training_outlives_a_full_disk_on_its_host_and_all_is_whole_when_there_i
         assert f"df -h {there}" in told, "the next step"
         assert "h1: its disk is full" in far.launcher.run("status").stdout
         progress = there / "g1" / "rank0.progress.jsonl"
-        size, until = progress.stat().st_size, time.monotonic() + 4
-        wait_for(lambda: time.monotonic() > until, "a silence longer than the stall limit")
-        assert progress.stat().st_size - size < 8192, "nothing can be written"
+        wait_for(lambda: _still_for_s(progress) > 4, "a silence longer than the stall limit", 60)
         assert far.launcher.json("status")["state"] == "training"
         ballast.unlink()
         wait_for(lambda: "there is room on its disk again" in remarks(far), "the word of room")
@@ -75,6 +73,10 @@ def test_training_outlives_a_full_disk_on_its_host_and_all_is_whole_when_there_i
         assert (run / "hosts" / "h1" / "checkpoints" / saved[-1] / "manifest.json").exists()
         assert "its disk is full" in (far.launcher.folder / "command-0.log").read_text()
         nothing_alive(far)
+
+
+def _still_for_s(file: Path) -> float:
+    return time.time() - file.stat().st_mtime
 
 
 def test_a_program_that_dies_of_a_full_disk_is_told_with_host_and_next_step_and_leaves_nothing(tmp_path: Path) -> None:
