@@ -54,6 +54,8 @@ PORT_TAKEN_TEXT = "Could not start gRPC server"
 UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
 CATCH_UP_S = 5.0
+GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
+UNSTARTED_S = 2.0  # the same, where no rank was ever started
 FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
 
 
@@ -233,7 +235,7 @@ class Coordinator:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
         links, term = self._links, self._machine.term
         links.closing = True
-        busy = [host for host in links.open_hosts if host not in self._over]
+        busy = [host for host in links.open_hosts if host not in self._over] if self._machine.has_started else []
         for host in busy:
             links.send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
         deadline = time.monotonic() + self._spec.timeouts.stop + UNKILLABLE_S
@@ -247,7 +249,7 @@ class Coordinator:
         for host in links.open_hosts:
             links.close(host)
         if self._home:
-            self._home.complete(self._not_hurried)
+            self._home.complete(self._not_hurried, give_up_s=GIVE_UP_S if self._machine.has_started else UNSTARTED_S)
         if end.cause is not None:
             self._journal.append(records.CAUSE, **self._with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])

@@ -15,7 +15,6 @@ from worker.contract import records
 
 Make = Callable[[Callable[[str], None]], Gathering]
 
-GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
 _PIECE_S = 0.5
 
 
@@ -53,15 +52,15 @@ class Homecoming:
         """Wait for what is on the hosts now, at most so long; what is still missing."""
         return self._gathering.settle(timeout_s)
 
-    def complete(self, turn: Callable[[], bool]) -> None:
+    def complete(self, turn: Callable[[], bool], *, give_up_s: float) -> None:
         """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether
-        to go on waiting. What is missing in the end is written down."""
+        to go on waiting. What is missing after `give_up_s` in which nothing came is written down."""
         since = time.monotonic()
         while missing := self._gathering.settle(_PIECE_S):
             self.tend()
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
-            if not turn() or time.monotonic() - since > GIVE_UP_S:
+            if not turn() or time.monotonic() - since > give_up_s:
                 break
         self._gathering.stop()
         self.tend()

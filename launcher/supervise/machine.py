@@ -34,6 +34,8 @@ from worker.contract import records, wire
 from worker.contract.states import RankState, RunState
 
 PORT_TRIES = 3
+CHECK = "`launcher check` tells what that host lacks now"
+RESUME = "`launcher resume` goes on from the newest checkpoint"
 
 
 class Machine:
@@ -70,6 +72,11 @@ class Machine:
     @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(host.name for host in self.plan.hosts)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether ranks were started: else no host has anything that is worth waiting for."""
+        return self._started
 
     def has_heard_of(self, host: str) -> bool:
         """Whether the host's agent has answered, at any time."""
@@ -111,6 +118,7 @@ class Machine:
         self._over: set[str] = set()  # hosts whose part of the generation is over, whichever way
         self._parked = False
         self._lost: dict[str, str] = {}  # hosts whose agent is gone → why
+        self._unasked = ""  # why an agent stopped ranks that nobody else wanted to stop
         self._reacted = False
         self._copies = Copies()
         self._diverged: Divergence | None = None  # found before anybody failed
@@ -207,7 +215,11 @@ class Machine:
     def _rank_ended(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
         end = rank_end(host, event, self._failures.get(int(event["rank"])))
         self._ends.setdefault(end.rank, end)
-        if end.state not in (RankState.FAILED, RankState.RESCUED) or self._reacted:
+        if end.state == RankState.STOPPED and self.stopping is None and not self._parked:
+            self._unasked = self._unasked or f"the agent on {host} stopped its workers: {event.get('reason')}"
+        elif end.state not in (RankState.FAILED, RankState.RESCUED):
+            return []
+        if self._reacted:
             return []
         # The host's own agent has begun to end its other ranks; the other hosts cannot know.
         self._reacted = True
@@ -231,7 +243,9 @@ class Machine:
         self._lost[host] = why
         if not self._started:
             text = f"{host}: {why}"
-            return self._end(RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
+            return self._end(
+                RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": CHECK}
+            )
         told = [] if self._reacted else self._stop_hosts("failed", f"the agent on {host} is gone", without=host)
         self._reacted = True
         return [*told, *self._conclude_if_over()]
@@ -276,6 +290,10 @@ class Machine:
             return self._agent_gone(*next(iter(self._lost.items())))
         if cause is not None:
             return self._failed(cause)
+        if self._unasked:
+            return self._end(
+                RunState.FAILED, self._unasked, {"message": self._unasked, "how": "stopped", "hint": RESUME}
+            )
         text = "the workers ended without saying why"
         return self._end(RunState.FAILED, text, {"message": text, "how": "undetermined", "hint": ""})
 
@@ -296,7 +314,7 @@ class Machine:
 
     def _agent_gone(self, host: str, why: str) -> list[Instruction]:
         text = f"the agent on {host} is gone: {why}"
-        hint = "what ran there has ended, or ends by itself; `launcher resume` goes on from the newest checkpoint"
+        hint = f"what ran there has ended, or ends by itself; {RESUME}"
         fields = {"host": host, "generation": self.plan.generation, "how": "agent gone", "message": text, "hint": hint}
         return self._end(RunState.FAILED, text, fields)
 
@@ -320,7 +338,7 @@ class Machine:
             return []
         waiting = ", ".join(host for host in self.hosts if host not in self._commanded)
         text = f"no agent answered within {self._connect_s:g} s on {waiting}"
-        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": ""})
+        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": CHECK})
 
     def _end(self, state: RunState, message: str, cause: Mapping[str, Any] | None = None) -> list[Instruction]:
         self._ended = True

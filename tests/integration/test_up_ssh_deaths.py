@@ -142,7 +142,7 @@ def frozen(far: Far, run: Path, end: Path, seconds: float) -> None:
     home = run / "hosts" / "h2" / "g1" / "rank1.log"
     wait_for(lambda: home.stat().st_size >= before[1] + 2000, "what was printed meanwhile")
     status = far.launcher.json("status")
-    assert (status["state"], status["unreachable"]) == ("training", {})
+    assert (status["state"], status["unreachable"]) == ("training", [])
     end.touch()
     far.launcher.run("attach", "--plain")
     assert far.launcher.json("status")["state"] == "trained"
@@ -220,5 +220,6 @@ def test_a_host_that_is_lost_between_check_and_start_is_named_and_nothing_stays_
                 up.kill()
         assert up.returncode == 3
         assert "h2" in screen[screen.index("not fit:") :]
+        assert "launcher check" in screen[screen.index("not fit:") :]
         assert far.launcher.json("status")["state"] == "not fit"
         nothing_alive(far)
