@@ -13,6 +13,8 @@ from worker.contract.states import RankState
 VICTIM_REASONS = frozenset({"peer"})
 UNFIT_REASONS = frozenset({"data", "environment", "cluster"})
 
+CHECK = "`launcher check` tells what that host lacks now"
+RESUME = "`launcher resume` goes on from the newest checkpoint"
 HINTS = {
     "SIGKILL": "nothing of this run sent it: out of memory is the usual reason (`dmesg | grep -i oom` tells)",
     "SIGSEGV": "a crash inside a native library; run the rank by hand: `launcher plan` prints its line",

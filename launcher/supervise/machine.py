@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
+from launcher.supervise.causes import CHECK, RESUME, UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -34,8 +34,6 @@ from worker.contract import records, wire
 from worker.contract.states import RankState, RunState
 
 PORT_TRIES = 3
-CHECK = "`launcher check` tells what that host lacks now"
-RESUME = "`launcher resume` goes on from the newest checkpoint"
 
 
 class Machine:
