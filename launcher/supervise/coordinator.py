@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import LauncherError
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
@@ -20,6 +19,8 @@ from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_lines
 from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
+from launcher.supervise.again import Planner
+from launcher.supervise.causes import trace_of
 from launcher.supervise.control import ControlServer
 from launcher.supervise.disks import Disks
 from launcher.supervise.events import (
@@ -31,7 +32,6 @@ from launcher.supervise.events import (
     Instruction,
     MakePlan,
     Note,
-    PlanFailed,
     PlanMade,
     Reach,
     Send,
@@ -40,22 +40,22 @@ from launcher.supervise.events import (
     StopHow,
     Tick,
 )
-from launcher.supervise.homecoming import Homecoming
+from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.orders import start_message
 from launcher.supervise.patient import PatientJournal
+from launcher.supervise.policy import Policy
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
-Replan = Callable[[int, frozenset[int]], LaunchPlan]
+Replan = Callable[[MakePlan], LaunchPlan]
 
 PORT_TAKEN_TEXT = "Could not start gRPC server"
 UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
 CATCH_UP_S = 5.0
-GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
-UNSTARTED_S = 2.0  # the same, where no rank was ever started
+UNSTARTED_S = 2.0  # how long the end of a run waits for hosts from which nothing comes, if no rank was ever started
 FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
 
 
@@ -84,12 +84,15 @@ class Coordinator:
         self._journal = journal
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
-        self._machine = Machine(plan, term, spec.timeouts.connect)
+        self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart))
+        self._planner = Planner(self._plan_next)
+        self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = activated or {}
         self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
+        self._started = False  # ranks, of any generation: else no host has anything that is worth waiting for
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
@@ -127,10 +130,11 @@ class Coordinator:
         self._links.tend()
 
     def _patience_s(self) -> float:
-        """How long a lost link is waited for: without end, but no longer than a stop may take once one is under way."""
+        """How long a lost link is waited for: without end, but no longer than a stop may take once one is under way,
+        and while a generation breaks no longer than any host is."""
         how, timeouts = self._machine.stopping, self._spec.timeouts
         if how is None:
-            return float("inf")
+            return timeouts.host if self._machine.breaking else float("inf")
         return timeouts.stop + UNKILLABLE_S + (timeouts.checkpoint if how == "graceful" else 0.0)
 
     def _tell(self, event: Event) -> None:
@@ -144,24 +148,32 @@ class Coordinator:
                 case Send(host, message):
                     self._links.send(host, message)
                 case StartRanks(host):
-                    plan = self._machine.plan
+                    plan, self._started = self._machine.plan, True
                     self._over.discard(host)
                     self._links.send(host, self._start_message(plan, host))
-                case MakePlan(generation, avoid, reason):
-                    self._plan_again(generation, avoid, reason)
+                case MakePlan():
+                    self._planner.begin(instruction)
                 case Note(kind, fields):
                     self._journal.append(kind, **fields)
                 case End():
                     self._conclusion = instruction
 
-    def _plan_again(self, generation: int, avoid: frozenset[int], reason: str) -> None:
-        try:
-            plan = self._replan(generation, avoid)
-        except LauncherError as error:
-            self._tell(PlanFailed(error.message, error.hint))
+    def _plan_next(self, wanted: MakePlan) -> LaunchPlan:
+        """In a thread of its own: what the next generation needs may have to come home first."""
+        if wanted.onward and self._home:
+            self._home.await_newest(self._is_home)
+        return self._replan(wanted)
+
+    def _is_home(self, name: str) -> bool:
+        return any(Path(self._run.host(host).checkpoints, name).is_dir() for host in self._machine.hosts)
+
+    def _planned(self) -> None:
+        answer = self._planner.take()
+        if answer is None:
             return
-        self._journal.append(records.REPLANNED, generation=generation, reason=reason)
-        self._tell(PlanMade(plan))
+        if isinstance(answer, PlanMade):
+            self._journal.append(records.REPLANNED, generation=answer.plan.generation, resumes=answer.plan.resumes)
+        self._tell(answer)
 
     # What comes over the links.
 
@@ -186,7 +198,7 @@ class Coordinator:
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
-                self._watch(host, event)
+                message = {**message, "event": self._watch(host, event)}
             self._tell(AgentSaid(host, message))
 
     def _catch_up(self, host: str) -> None:
@@ -196,8 +208,7 @@ class Coordinator:
         if self._home:
             self._home.settle(CATCH_UP_S)
         for event in read_journal(Path(self._run.host(host).journal)):
-            self._watch(host, event)
-            self._tell(AgentSaid(host, {"type": wire.EVENT, "event": event}))
+            self._tell(AgentSaid(host, {"type": wire.EVENT, "event": self._watch(host, event)}))
 
     def gone(self, host: str, why: str) -> None:
         """No stream to the host can be had."""
@@ -211,8 +222,8 @@ class Coordinator:
         """What was missed comes now."""
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
-    def _watch(self, host: str, event: Mapping[str, Any]) -> None:
-        """What the shell itself keeps of an agent's record, and what only the rank's log can tell of it."""
+    def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the shell itself keeps of an agent's record; returned with what only the rank's log can tell of it."""
         kind = event.get("type")
         if told := self._disks.heard_of(host, event):
             self._journal.append(records.REMARK, text=told)
@@ -224,10 +235,13 @@ class Coordinator:
             self._model = str(self._run.hosts / host / str(event["model"]))
         elif kind == records.RANK_ENDED and event.get("state") == RankState.FAILED:
             log = self._run.host(host).log(int(event.get("generation", 0)), int(event.get("rank", 0)))
-            if any(PORT_TAKEN_TEXT in line for line in _last_words(log, 60)):
+            lines = _last_words(log, 60)
+            if any(PORT_TAKEN_TEXT in line for line in lines):
                 failure = {"type": records.RANK_FAILURE, "rank": event.get("rank"), "reason": "port"}
                 failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
                 self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
+            return {**event, "trace": trace_of(lines)}
+        return event
 
     # The end.
 
@@ -235,7 +249,7 @@ class Coordinator:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
         links, term = self._links, self._machine.term
         links.closing = True
-        busy = [host for host in links.open_hosts if host not in self._over] if self._machine.has_started else []
+        busy = [host for host in links.open_hosts if host not in self._over] if self._started else []
         for host in busy:
             links.send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
         deadline = time.monotonic() + self._spec.timeouts.stop + UNKILLABLE_S
@@ -249,7 +263,7 @@ class Coordinator:
         for host in links.open_hosts:
             links.close(host)
         if self._home:
-            self._home.complete(self._not_hurried, give_up_s=GIVE_UP_S if self._machine.has_started else UNSTARTED_S)
+            self._home.complete(self._not_hurried, give_up_s=GIVE_UP_S if self._started else UNSTARTED_S)
         if end.cause is not None:
             self._journal.append(records.CAUSE, **self._with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])
@@ -257,6 +271,7 @@ class Coordinator:
             records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
         )
         self._control.close()
+        self._planner.close()
         deadline = time.monotonic() + FULL_DISK_S
         while not self._journal.retry() and time.monotonic() < deadline:
             time.sleep(0.5)

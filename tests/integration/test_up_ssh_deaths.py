@@ -82,7 +82,7 @@ def test_whoever_minds_the_ranks_of_a_host_dies_and_nothing_is_left_there(
 ) -> None:
     pids = tmp_path / "pids"
     pids.mkdir()
-    spec = far.program(WITH_ORPHAN, each=f"env: {{PIDS: {pids}}}")
+    spec = far.program(WITH_ORPHAN, "restart: {max: 0}\n", each=f"env: {{PIDS: {pids}}}")
     up = far.launcher.start("up", str(spec), "--plain")
     wait_for(lambda: sum(p.name.isdigit() for p in pids.iterdir()) == 2, "the grandchildren")
     (agent,) = far.launcher.wait_event("agent_started", "h2")

@@ -87,7 +87,9 @@ def test_a_program_that_dies_of_a_full_disk_is_told_with_host_and_next_step_and_
         "open('out.bin', 'wb').write(bytes(150_000_000))\n"
     )
     with far_in(tmp_path) as far, small_disk(far.hosts[1].home / "launcher-work", "120m"):
-        up = far.launcher.start("up", str(far.program(program, each=f"env: {{GO: {go}}}")), "--plain")
+        up = far.launcher.start(
+            "up", str(far.program(program, "restart: {max: 0}\n", each=f"env: {{GO: {go}}}")), "--plain"
+        )
         far.launcher.wait_event("rank_started", "h2")
         go.touch()
         assert up.wait(30) == 1
