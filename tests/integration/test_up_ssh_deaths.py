@@ -195,7 +195,7 @@ def test_a_host_that_is_lost_between_check_and_start_is_named_and_nothing_stays_
 ) -> None:
     with far_in(tmp_path) as direct, relayed(direct.hosts[1]) as (second, relay):
         far = Far(direct.launcher, [direct.hosts[0], dataclasses.replace(second, name="h2")])
-        spec = far.program(COUNTS, "timeouts: {connect: 3 s, host: 3 s}\n", each=f"env: {{END: {tmp_path / 'end'}}}")
+        spec = far.program(COUNTS, "timeouts: {connect: 2 s, host: 3 s}\n", each=f"env: {{END: {tmp_path / 'end'}}}")
         held, go = tmp_path / "held", tmp_path / "go"
         argv = [sys.executable, str(ROOT / "tests" / "integration" / "between.py"), "up", str(spec), "--plain"]
         with subprocess.Popen(
@@ -209,7 +209,7 @@ def test_a_host_that_is_lost_between_check_and_start_is_named_and_nothing_stays_
         ) as up:
             try:
                 wait_for(held.exists, "the checks to be over")
-                assert not any(alive_on(host) for host in far.hosts)
+                wait_for(lambda: not any(alive_on(host) for host in far.hosts), "the checks to have left")
                 if how == "dies":
                     far.hosts[1].crash()
                 else:
