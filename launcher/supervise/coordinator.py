@@ -39,10 +39,12 @@ from launcher.supervise.events import (
     StopAsked,
     StopHow,
     Tick,
+    Yield,
 )
 from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
+from launcher.supervise.order import UnderWay
 from launcher.supervise.orders import start_message
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
@@ -74,6 +76,7 @@ class Coordinator:
         listener: socket.socket,
         journal: PatientJournal,
         term: int,
+        under_way: UnderWay | None = None,
         activated: Mapping[str, Activated] | None = None,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
@@ -84,7 +87,11 @@ class Coordinator:
         self._journal = journal
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
-        self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart))
+        self._under_way = under_way
+        policy = Policy(spec.restart)
+        if under_way is not None:
+            policy.recall([(time.monotonic() - ago, progressed) for ago, progressed in under_way.failures])
+        self._machine = Machine(plan, term, spec.timeouts.connect, policy)
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = activated or {}
@@ -101,20 +108,28 @@ class Coordinator:
     def state(self) -> RunState:
         return self._machine.state
 
-    def run(self) -> End:
-        """Blocks until the run has ended, everything is gone and the end is written down."""
+    def run(self) -> End | None:
+        """Blocks until the run has ended, everything is gone and the end is written down. None: it is another
+        coordinator's now, and nothing was written."""
         with self._signals() as wake:
             self._selector.register(wake, selectors.EVENT_READ, self._on_signal)
             if self._home:
                 self._home.begin()
-            self._perform(self._machine.begin(time.monotonic()))
+            self._perform(self._first_instructions())
             while not self._machine.ended:
                 self._turn(0.5)
                 self._journal.retry()
                 self._tell(Tick())
-            assert self._conclusion is not None
-            self._part(self._conclusion)
+            if self._conclusion is not None:
+                self._part(self._conclusion)
         return self._conclusion
+
+    def _first_instructions(self) -> list[Instruction]:
+        if self._under_way is None:
+            return self._machine.begin(time.monotonic())
+        for host in self._machine.hosts:
+            self._links.expect(host)
+        return self._machine.take_over(self._under_way.stop)
 
     # Turning.
 
@@ -143,8 +158,8 @@ class Coordinator:
     def _perform(self, instructions: list[Instruction]) -> None:
         for instruction in instructions:
             match instruction:
-                case Reach(host):
-                    self._links.open(host, start=True)
+                case Reach(host, start):
+                    self._links.open(host, start=start)
                 case Send(host, message):
                     self._links.send(host, message)
                 case StartRanks(host):
@@ -157,6 +172,8 @@ class Coordinator:
                     self._journal.append(kind, **fields)
                 case End():
                     self._conclusion = instruction
+                case Yield(why):
+                    print(f"another coordinator has the run ({why}): this one goes", flush=True)
 
     def _plan_next(self, wanted: MakePlan) -> LaunchPlan:
         """In a thread of its own: what the next generation needs may have to come home first."""

@@ -16,7 +16,7 @@ from launcher.supervise.events import End
 _run = Coordinator.run
 
 
-def _held(self: Coordinator) -> End:
+def _held(self: Coordinator) -> End | None:
     Path(os.environ["BETWEEN_HELD"]).touch()
     while not Path(os.environ["BETWEEN_GO"]).exists():
         time.sleep(0.01)
