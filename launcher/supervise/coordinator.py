@@ -23,6 +23,7 @@ from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
 from launcher.supervise.causes import trace_of
 from launcher.supervise.control import ControlServer
+from launcher.supervise.disks import Disks
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -41,7 +42,7 @@ from launcher.supervise.events import (
     Tick,
     Yield,
 )
-from launcher.supervise.homecoming import Homecoming
+from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
@@ -57,6 +58,7 @@ PORT_TAKEN_TEXT = "Could not start gRPC server"
 UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
 CATCH_UP_S = 5.0
+UNSTARTED_S = 2.0  # how long the end of a run waits for hosts from which nothing comes, if no rank was ever started
 FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
 
 
@@ -99,7 +101,9 @@ class Coordinator:
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
+        self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
+        self._started = False  # ranks, of any generation: else no host has anything that is worth waiting for
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
@@ -163,7 +167,7 @@ class Coordinator:
                 case Send(host, message):
                     self._links.send(host, message)
                 case StartRanks(host):
-                    plan = self._machine.plan
+                    plan, self._started = self._machine.plan, True
                     self._over.discard(host)
                     self._links.send(host, self._start_message(plan, host))
                 case MakePlan():
@@ -253,6 +257,8 @@ class Coordinator:
         log can tell of it."""
         event = by_ours(event, self._clocks.get(host, 0.0))
         kind = event.get("type")
+        if told := self._disks.heard_of(host, event):
+            self._journal.append(records.REMARK, text=told)
         if self._home:
             self._home.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
@@ -275,7 +281,7 @@ class Coordinator:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
         links, term = self._links, self._machine.term
         links.closing = True
-        busy = [host for host in links.open_hosts if host not in self._over]
+        busy = [host for host in links.open_hosts if host not in self._over] if self._started else []
         for host in busy:
             links.send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
         deadline = time.monotonic() + self._spec.timeouts.stop + UNKILLABLE_S
@@ -289,7 +295,7 @@ class Coordinator:
         for host in links.open_hosts:
             links.close(host)
         if self._home:
-            self._home.complete(self._not_hurried)
+            self._home.complete(self._not_hurried, give_up_s=GIVE_UP_S if self._started else UNSTARTED_S)
         if end.cause is not None:
             self._journal.append(records.CAUSE, **self._with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])
@@ -311,6 +317,7 @@ class Coordinator:
         if "rank" in fields and "host" in fields:
             log = self._run.host(fields["host"]).log(int(fields["generation"]), int(fields["rank"]))
             fields.update(log=log, lines=_last_words(log, 15))
+            fields["hint"] = self._disks.hint(fields["host"]) or fields.get("hint", "")
         return fields
 
     # Signals.

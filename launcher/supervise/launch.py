@@ -66,7 +66,12 @@ def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Fore
             term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)
             _write_opening(prepared, journal, term)
             foreground.ready()
-            if _coordinator(prepared, listener, PatientJournal(journal), term).run() is not None:
+            patient = PatientJournal(journal, run.reserve)
+            try:
+                end = _coordinator(prepared, listener, patient, term).run()
+            finally:
+                patient.close()
+            if end is not None:
                 when_over(run)
 
     if not daemon.start(body, run.coordinator_log, front):

@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.spec.model import RestartSpec
+from launcher.supervise.causes import CHECK
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -186,11 +187,11 @@ class Machine:
         self._commanded.discard(host)
         if self._phase is Phase.REACHING and self.plan.generation == 1 and not self._policy.told:
             text = f"{host}: {why}"
-            return self._end(RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
-        if self._phase is not Phase.RUNNING:
-            self._recovery.lost(host, why, self._now)
-            return self._recover() if self._phase is Phase.REACHING else []
+            cause = {"host": host, "message": text, "how": "unreachable", "hint": CHECK}
+            return self._end(RunState.NOT_FIT, text, cause)
         self._recovery.lost(host, why, self._now)
+        if self._phase is not Phase.RUNNING:
+            return self._recover() if self._phase is Phase.REACHING else []
         over = host in self._generation.over
         return self._conclude_if_over() if over else self._do(self._generation.lose(host, why))
 
@@ -243,7 +244,7 @@ class Machine:
     def _stop_asked(self, how: StopHow, by: str) -> list[Instruction]:
         if self._stop == "now" or (self._stop == how == "graceful"):
             return []
-        self._stop = how
+        self._stop, self._generation.asked_to_stop = how, True
         note = Note(records.STOP_REQUESTED, {"how": how, "by": by})
         if self._phase is not Phase.RUNNING:
             when = "between two generations" if self._policy.told else "before the workers were started"
@@ -337,7 +338,7 @@ class Machine:
             return self._recover()
         missing = ", ".join(host for host in self.hosts if host not in self._commanded)
         text = f"no agent answered within {self._connect_s:g} s on {missing}"
-        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": ""})
+        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": CHECK})
 
     def _end(self, state: RunState, message: str, cause: Mapping[str, Any] | None = None) -> list[Instruction]:
         self._ended = True

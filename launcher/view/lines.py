@@ -18,12 +18,13 @@ _STARTED = RANK_ENDED | {RankState.TRAINING, RankState.STOPPING}
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a worker's, neutralised."""
+    """One line of a worker's, neutralised; `others` have printed the same at the same time: (rank, host) of each."""
 
     generation: int
     rank: int
     host: str
     text: str
+    others: tuple[tuple[int, str], ...] = ()
 
 
 class _RankLog:
@@ -127,8 +128,24 @@ class LogReader:
 
 
 def prefix(line: LogLine) -> str:
-    """What stands before a worker's line: `[r0 here]`; `[r0 here g2]` from the second generation on."""
-    return f"[r{line.rank} {line.host}{f' g{line.generation}' if line.generation > 1 else ''}]"
+    """What stands before a worker's line: `[r0 here]`; `[r0 here g2]` from the second generation on.
+
+    Before one that several have printed: `[r0-r3 here]`, and `[r0,r2-r5]` if they are on several hosts.
+    """
+    hosts = {line.host, *(host for _, host in line.others)}
+    ranks = _spans([line.rank, *(rank for rank, _ in line.others)])
+    host = f" {line.host}" if len(hosts) == 1 else ""
+    return f"[{ranks}{host}{f' g{line.generation}' if line.generation > 1 else ''}]"
+
+
+def _spans(ranks: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    return ",".join(f"r{run[0]}" if len(run) == 1 else f"r{run[0]}-r{run[-1]}" for run in runs)
 
 
 def print_lines(

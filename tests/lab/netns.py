@@ -170,11 +170,13 @@ def netns_hosts(
     greeting: str = "",
     hide: Sequence[Path] = (),
     disk: str = "",
+    one_home: bool = False,
 ) -> Iterator[NetHosts]:
     """`count` hosts named h1, h2 … and, with `jump`, gate1 in front of them; all gone at exit. Raises LabError.
 
     `hide`: folders of this machine that the hosts find empty; those of the other hosts they do anyhow.
     `disk`: the size of the disk that each home is on (`50M`), if it is to be one of its own.
+    `one_home`: all hosts have the same home, as if it were on NFS.
     """
     if reason := why_no_netns():
         raise LabError(reason)
@@ -193,6 +195,9 @@ def netns_hosts(
         lab.switch = switches[0]
         for machine in (*switches, *gates, *hosts):
             machine.folder.mkdir(mode=0o700, exist_ok=True)
+        for host in hosts[1:] if one_home else ():
+            hosts[0].home.mkdir(mode=0o700, exist_ok=True)
+            host.home.symlink_to(hosts[0].home)
         for host in (*gates, *hosts) if disk else ():
             _own_disk(stack, host, disk)
         for machine in (*switches, *gates, *hosts):

@@ -125,7 +125,7 @@ def _reach(reach: wire.Message) -> "tuple[Optional[socket.socket], bytes]":
             starts += 1
             continue
         if time.monotonic() > deadline:
-            raise ReachError("an earlier agent of this run is ending, and has not ended")
+            raise ReachError("an earlier agent of this run has not ended, or another user has taken its name")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
 
@@ -140,7 +140,9 @@ def _connect(name: str) -> Optional[socket.socket]:
     peer = peer_of(agent)
     if not peer.mine:
         agent.close()
-        raise ReachError(f"user {peer.uid} has taken the name of this run's agent")
+        raise ReachError(
+            f"user {peer.uid} has taken the name of this run's agent: ask who that is, and start again under a new name"
+        )
     return agent
 
 

@@ -46,7 +46,8 @@ RANK_ENDED = (
 )
 LEFTOVERS = "leftovers"  # generation, pids: what its ranks left behind, still there ten seconds after SIGKILL
 GENERATION_ENDED = "generation_ended"  # generation, reason
-DISK_FULL = "disk_full"  # message: the agent's own files cannot be written for now
+DISK_FULL = "disk_full"  # message: what is written on this host waits or is lost for now
+DISK_ROOM = "disk_room"  # there is room again
 LEASE_ENDED = "lease_ended"  # term
 AGENT_LEFT = "agent_left"  # reason
 
