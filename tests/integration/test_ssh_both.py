@@ -115,6 +115,60 @@ def test_an_agent_that_never_answers_keeps_nobody_out(hosts: SshHosts, tmp_path:
         assert time.monotonic() - begun < 8
 
 
+# Certificates.
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHosts]:
+    """A host that shows a certificate and takes those of its own authority; `ca` is in the folder."""
+    folder = tmp_path_factory.mktemp("lab")
+    make_key(folder / "ca")
+    lines = [f"TrustedUserCAKeys {folder / 'ca.pub'}", f"HostCertificate {folder / 'h1' / 'host_key-cert.pub'}"]
+    with sshd_hosts(folder, 1, lines=lines) as up:
+        names = f"{up[0].address},[{up[0].address}]:{up[0].port}"
+        sign(folder / "ca", folder / "h1" / "host_key.pub", "-h", "-n", names)
+        up[0].kill()
+        up[0].start()
+        yield up
+
+
+def sign(ca: Path, public: Path, *more_words: str) -> None:
+    argv = ["ssh-keygen", "-q", "-s", str(ca), "-I", "test", *more_words, str(public)]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+
+
+def test_a_users_certificate_beside_the_key_lets_in(certified: SshHosts, tmp_path: Path, transport: Transport) -> None:
+    key = tmp_path / "mine"
+    make_key(key)
+    allowed = certified[0].authorized_keys
+    text = allowed.read_text()
+    allowed.write_text("")  # the lab's own key is offered, too
+    try:
+        with Reacher(connect_s=10, config=certified.config) as reacher:
+            (error,) = all_of(reacher, transport, "h1", key=key).values()
+            assert isinstance(error, NotFitError)
+        sign(certified.folder / "ca", tmp_path / "mine.pub", "-n", certified[0].user)
+        with Reacher(connect_s=10, config=certified.config) as reacher:
+            let_in(reacher, transport, "h1", key=key)
+    finally:
+        allowed.write_text(text)
+
+
+def test_a_hosts_certificate_is_checked_by_the_systems_ssh_and_refused_with_its_name_by_the_other(
+    certified: SshHosts, tmp_path: Path, transport: Transport
+) -> None:
+    known = tmp_path / "known"
+    known.write_text(f"@cert-authority * {(certified.folder / 'ca.pub').read_text()}")
+    config = more(tmp_path, certified.config, f"UserKnownHostsFile {known}")
+    with Reacher(connect_s=10, config=config) as reacher:
+        if transport == "openssh":
+            let_in(reacher, transport, "h1")
+        else:
+            (error,) = kept_out(reacher, transport, "h1")
+            assert "certificate authority" in error.message
+            assert "transport: openssh" in error.hint
+
+
 # Passphrases.
 
 
