@@ -220,6 +220,7 @@ def test_ctrl_c_at_the_question_leaves_at_once_and_the_terminal_as_it_was(
         assert terminal.wait(10) == 130
         assert "Traceback" not in terminal.read()
         assert echoes(terminal.master)
+        wait_for(lambda: not launcher.alive(), "the end of its ssh, which is ended when its socket closes", 10)
 
 
 def echoes(terminal: int) -> bool:
