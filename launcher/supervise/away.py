@@ -42,6 +42,8 @@ from launcher.supervise.planning import Planning
 
 StageHere = Callable[[ClusterSpec, RunFolder, str], tuple[str, str]]
 _TOLD_EVERY_S = 3.0
+_FEW_HOSTS = 4
+_MOST_SHOWN = 120
 _MOST_FILES = 1 << 16
 
 
@@ -91,7 +93,7 @@ class Fleet:
             return found
 
         found, failed = each(list(self._away), one, what="reaching", tell=self._front.tell)
-        remote.together(list(failed.values()))
+        remote.together(failed.items(), "cannot reach")
         for name, session in found.items():
             self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
 
@@ -104,6 +106,8 @@ class Fleet:
         by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
         here = {name: stage_here(spec, run, name) for name in by_hand}
         told = _Slowly(self._front)
+        # All run the same: of many hosts, what is printed on one shows how far they are.
+        shown = set(self._specs) if len(self._specs) <= _FEW_HOSTS else {next(iter(self._specs))}
 
         def one(name: str) -> Ready:
             log = Path(run.host(name).root) / "setup.log"
@@ -112,6 +116,8 @@ class Fleet:
             def printed(data: bytes) -> None:
                 with log.open("ab") as file:
                     file.write(data)
+                if name in shown and (lines := data.decode("utf-8", "replace").split("\n")[-2:]):
+                    told.say(name, f"setup prints: {(lines[-1] or lines[0]).strip()[:_MOST_SHOWN]}")
 
             tell = lambda text: told.say(name, text)  # noqa: E731
             host, local = self._specs[name], name in self._here
@@ -127,7 +133,7 @@ class Fleet:
 
         names = [name for name in self._specs if name not in here and (only is None or name in only)]
         made, failed = each(names, one, what="making ready", tell=self._front.tell)
-        remote.together(list(failed.values()))
+        remote.together(failed.items(), "cannot make ready")
         ready = self._ready = {**self._ready, **made}
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
@@ -174,7 +180,7 @@ class Fleet:
             )
 
         found, failed = each(list(self._away), one, what="bringing the checkpoint to", tell=self._front.tell)
-        remote.together(list(failed.values()))
+        remote.together(failed.items(), "cannot bring the checkpoint to")
         return {**dict.fromkeys(self._here, folder), **found}
 
     def gathering(self, tell: Callable[[str], None]) -> Gathering:

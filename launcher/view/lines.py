@@ -42,8 +42,12 @@ class _RankLog:
     def skip_to_last(self, lines: int) -> None:
         self._tail.skip_to_last(lines)
 
+    def has_more(self) -> bool:
+        """Whether something is there that was not read."""
+        return self._tail.behind() > 0
+
     def read(self, *, started: bool, ended: bool) -> Iterator[LogLine]:
-        """What is new. Once the rank has ended and nothing is new, gives the unfinished last line and is over."""
+        """What is new. Once nothing more is awaited and nothing is new, gives the unfinished last line and is over."""
         if self._most_behind is not None and (behind := self._tail.behind()) > self._most_behind:
             self._tail.skip_to_last(_KEPT)
             yield LogLine(*self._where, f"(it prints fast: {behind >> 10} KiB passed over; launcher logs shows them)")
@@ -94,8 +98,9 @@ class LogReader:
             logs = list(self._of(generation))
             for rank, log in logs:
                 state = view.ranks[rank].state if not older and rank < len(view.ranks) else RankState.ENDED
-                ended = view.ended or state in RANK_ENDED
-                if not log.over:
+                # That a rank has ended can be home before its last lines are.
+                ended = view.ended or older
+                if not log.over or log.has_more():
                     lines += log.read(started=ended or state in _STARTED, ended=ended)
             if older and not all(log.over for _, log in logs):
                 break  # what came first is shown first
