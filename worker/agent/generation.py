@@ -30,6 +30,7 @@ from .events import (
     Told,
 )
 from .life import RESCUE_S, SHORT_S, Ending, RankLife
+from .lineage import is_trainer
 from .orders import Order
 from .told import fields_of, file_name, number
 
@@ -54,7 +55,8 @@ class Generation:
         self._sweeping = False
         self._swept = False
         for rank in order.ranks:
-            out.add(Spawn(order.generation, rank))
+            zygote = order.zygote and is_trainer(rank)
+            out.add(Spawn(order.generation, rank, zygote, order.timeouts.start_s / 2))
 
     def alive(self) -> List[int]:
         return [rank for rank, life in sorted(self.ranks.items()) if life.alive]
@@ -72,7 +74,10 @@ class Generation:
     def _started(self, event: Started, _t: float) -> None:
         life = self.ranks[event.rank]
         state = RankState.STARTING if life.order.message else RankState.TRAINING
-        self._write(records.RANK_STARTED, event.rank, pid=event.pid, start_time=event.start_time, state=str(state))
+        how: Dict[str, Any] = {"forked": True} if event.forked else {"cold": event.cold} if event.cold else {}
+        self._write(
+            records.RANK_STARTED, event.rank, pid=event.pid, start_time=event.start_time, state=str(state), **how
+        )
 
     def _not_started(self, event: NotStarted, t: float) -> None:
         life = self.ranks[event.rank]

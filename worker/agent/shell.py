@@ -53,7 +53,7 @@ class Shell:
         if past.unended:  # an agent was killed: its warden's work was done, unless that was killed too
             processes.end_marked(f"{names.MARK}={layout.mark(birth.folder)}".encode(), MARKED_S)
         self._core = Core(_identity(birth), past, birth.lease_s, boottime())
-        self._workers = Workers(self._place, layout.mark(birth.folder), self._selector, self._happened.append)
+        self._workers = Workers(self._place, layout.mark(birth.folder), self._selector, self._happened.append, boottime)
         self._publisher = Publisher(self._place)
         self._clients = Clients(
             self._selector,
@@ -68,6 +68,7 @@ class Shell:
         self._carry_out(self._core.tick(boottime()))
         while not self._left:
             self._turn(self._selector.select(self._timeout()))
+        self._workers.close()
         self._journal.sync()
         self._clients.close()
         return 0
@@ -141,7 +142,7 @@ class Shell:
         self._journal.append(do.record)
 
     def _spawn(self, do: events.Spawn) -> None:
-        self._workers.spawn(do.order, do.generation)
+        self._workers.spawn(do)
 
     def _ask(self, do: events.Ask) -> None:
         self._workers.ask(do.rank)
