@@ -19,18 +19,23 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from ..agent import processes
 from ..agent.zygote import FD, GO
 from ..contract import names
 from . import main as trainer
-from .stock import Stock, lay_in
+
+if TYPE_CHECKING:
+    from .stock import Stock
 
 _REQUEST = 1 << 18  # what a socket takes in one piece
 _DESCRIPTORS = 3
 _ADOPTED_S = 2.0
+_THREADS_S = 0.2  # one that has been joined may still be on its way out
 _SACRIFICE = 500  # of 1000: losing this process costs a restart a few seconds, losing a worker costs the restart
 
 
@@ -89,14 +94,21 @@ def main(argv: list[str]) -> int:
 
 
 def _prepare() -> Stock | None:
-    """All that a rank would import before its first step, and the data set."""
+    """All that a rank would import before its first step, and the data set, read beside it."""
     trainer.prepare_imports()
-    from . import session  # noqa: F401
+    from .stock import lay_in
 
-    # NumPy leaves this one to its first use.
-    import numpy.random  # noqa: F401  # isort: skip
+    found: list[Stock | None] = []
+    reading = Thread(target=lambda: found.append(lay_in(os.environ)))
+    reading.start()
+    try:
+        from . import session  # noqa: F401
 
-    return lay_in(os.environ)
+        # NumPy leaves this one to its first use.
+        import numpy.random  # noqa: F401  # isort: skip
+    finally:
+        reading.join()  # no thread may be left when we fork
+    return found[0] if found else None
 
 
 def _be_the_first_to_go() -> str:
@@ -163,9 +175,11 @@ def _fork(request: _Request) -> int | None:
 
 def _look_at_ourselves() -> None:
     """Raises _Refusal if this process is not one that can be forked."""
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
-        raise _Refusal(f"importing the trainer left {threads} threads behind")
+    until = time.monotonic() + _THREADS_S
+    while (threads := len(os.listdir("/proc/self/task"))) > 1 and time.monotonic() < until:
+        time.sleep(0.001)
+    if threads > 1:
+        raise _Refusal(f"importing the trainer left {threads - 1} threads behind")
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}").startswith("/dev/nvidia"):
@@ -183,12 +197,12 @@ def _live(request: _Request, between: int, stock: Stock | None, worth: str) -> N
             code = trainer.main([], trainer.Forked(stock, request.asked))
     except _Refusal as refusal:
         request.say(no=str(refusal))
+    except SystemExit as exit_:  # from a user's function: it means to a forked process what it means to any other
+        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
-        os._exit(code)
+        os._exit(code & 0xFF)
 
 
 def _settle(request: _Request, between: int, worth: str) -> None:
