@@ -16,6 +16,7 @@ import pytest
 from tests.integration.agent_client import AgentClient, AgentHouse, is_alive, journal, left_alive, rank_order, until
 from worker.contract import records
 from worker.contract.layout import HostFolder
+from worker.errands.living import living
 
 FAKE = Path(__file__).with_name("fake_zygote.py")
 
@@ -116,6 +117,18 @@ def test_a_secret_is_handed_over_at_the_fork_and_is_in_no_environment_of_the_zyg
         assert b"hidden" not in Path(f"/proc/{process}/environ").read_bytes()
     stop(agent)
     assert b"hidden" not in b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+
+
+def test_forked_ranks_are_told_apart_by_whoever_looks_for_processes(house: AgentHouse, tmp_path: Path) -> None:
+    _, pids, zygote = training(house, tmp_path / "run")
+    found = {one["pid"]: one for one in living()}
+    assert [(found[pid]["rank"], found[pid]["run"], found[pid]["host"]) for pid in pids] == [
+        (0, "a-run", "here"),
+        (1, "a-run", "here"),
+    ]
+    assert [found[pid]["command"].rpartition(" ")[2] for pid in (*pids, zygote)] == ["train", "train", "zygote"]
+    assert found[zygote]["rank"] is None
+    assert all(found[pid]["minded"] for pid in (*pids, zygote))
 
 
 @pytest.mark.parametrize(("does", "end"), [("exit:7", {"exit_code": 7}), ("die:SIGKILL", {"signal": "SIGKILL"})])

@@ -20,6 +20,8 @@ _OURS = "LAUNCHER_"
 # What the zygote is told of ours: by these it and all that it forks are found in /proc, and the data set is read early.
 _TOLD = (names.MARK, names.RUN, names.HOST, names.TRAIN)
 _BLAS = "OPENBLAS_NUM_THREADS"
+# Room for a forked rank's number in what /proc shows as its environment, which is the zygote's; see `train.zygote`.
+NO_RANK = " " * 8
 _EARLY = re.compile(r"(TF|XLA|CUDA|CUDNN|NCCL|LD|PYTHON|MALLOC|OMP|MKL|KMP|DNNL|ONEDNN|OPENBLAS|KERAS|GRPC|ABSL)_?")
 
 
@@ -56,7 +58,7 @@ def lineage(order: RankOrder, env: Mapping[str, str]) -> Lineage:
 def environment(found: Lineage, env: Mapping[str, str]) -> Dict[str, str]:
     """What the zygote itself is started with."""
     told = {name: env[name] for name in _TOLD if name in env}
-    return {**found.env, **told, _BLAS: "1"}
+    return {**found.env, **told, names.RANK: NO_RANK, _BLAS: "1"}
 
 
 def _is_late(name: str) -> bool:

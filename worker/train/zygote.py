@@ -25,6 +25,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..agent import processes
+from ..agent.lineage import NO_RANK
 from ..agent.zygote import FD, GO
 from ..contract import names
 from . import main as trainer
@@ -233,3 +234,25 @@ def _settle(request: _Request, between: int, worth: str) -> None:
     tempfile.tempdir = None  # the import may have looked for one
     sys.argv[1:] = ["train"]
     processes.name_this_process(f"launcher-rank{request.rank}"[:15])
+    _show(request.rank)
+
+
+def _show(rank: int) -> None:
+    """Let /proc tell others which rank this is: it shows the memory in which the zygote was given argv and environment.
+    Nothing depends on it, so what cannot be written is left as it is."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        begin, end = int(fields[45]), int(fields[48])  # of argv and, behind it, the environment
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(begin)
+            shown = memory.read(end - begin)
+            name = f"{names.RANK}=".encode()
+            for old, new in (
+                (b"\0zygote\0", b"\0train\0"),
+                (b"\0" + name + NO_RANK.encode(), b"\0" + name + b"%08d" % rank),
+            ):
+                at = shown.find(old)
+                if at >= 0:
+                    memory.seek(begin + at)
+                    memory.write(new.ljust(len(old), b"\0"))
