@@ -127,7 +127,7 @@ def table(ways: Sequence[Way]) -> str:
     ]
     for phase in ("fork", "import", "data", "strategy", "build", "restore", "trace", "first_step"):
         rows.append(
-            (f"restart: {phase} is over", [_median(way, lambda life, p=phase: life.phases.get(p, 0.0)) for way in ways])  # type: ignore[misc]
+            (f"restart: {phase} is over", [_median(way, lambda life, p=phase: life.phases.get(p, 0.0)) for way in ways])
         )
     lines = [f"| seconds | {' | '.join(way.name for way in ways)} |", "|---" * (1 + len(ways)) + "|"]
     lines += [f"| {name} | {' | '.join(f'{number:.2f}' for number in numbers)} |" for name, numbers in rows]

@@ -233,6 +233,10 @@ def test_whatever_is_wrong_with_the_zygote_ends_in_a_cold_start(house: AgentHous
     assert [how(agent, rank) for rank in (0, 1)] == [FAULTS[fault]] * 2
     assert agent.event(records.ZYGOTE_ENDED)["reason"] == FAULTS[fault]
     assert left_alive(folder) == [*pids_of(agent)]
+    if fault != "mute":  # it would go the same way again: no generation waits for it twice
+        agent.start([order(folder, 0, "exit:0", fault=fault, generation=2)], generation=2)
+        agent.event(records.GENERATION_ENDED, generation=2)
+        assert how(agent, 0, 2) == FAULTS[fault]
 
 
 def test_a_rank_that_crashes_at_once_is_the_last_one_to_be_forked(house: AgentHouse, tmp_path: Path) -> None:

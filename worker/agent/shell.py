@@ -53,7 +53,7 @@ class Shell:
         if past.unended:  # an agent was killed: its warden's work was done, unless that was killed too
             processes.end_marked(f"{names.MARK}={layout.mark(birth.folder)}".encode(), MARKED_S)
         self._core = Core(_identity(birth), past, birth.lease_s, boottime())
-        self._workers = Workers(self._place, layout.mark(birth.folder), self._selector, self._happened.append, boottime)
+        self._workers = Workers(self._place, layout.mark(birth.folder), self._selector, self._happened.append)
         self._publisher = Publisher(self._place)
         self._clients = Clients(
             self._selector,

@@ -58,7 +58,6 @@ class Workers:
         mark: str,
         selector: selectors.BaseSelector,
         tell: Callable[[Event], None],
-        clock: Callable[[], float],
     ) -> None:
         self._place = place
         self._mark = mark
@@ -70,7 +69,7 @@ class Workers:
         self._pause = _SWEEP_PAUSES[0]
         self._stuck_told = False
         self._strangers: Dict[int, int] = {}  # statuses of children that may turn out to be forked ranks
-        self._nursery = Nursery(place.zygote_log, selector, clock, Callbacks(self._born, self._not_born, tell))
+        self._nursery = Nursery(place.zygote_log, selector, Callbacks(self._born, self._not_born, tell))
 
     def spawn(self, do: Spawn) -> None:
         """Start a rank. What it was in an earlier generation is forgotten: by then nothing of it is left."""
@@ -131,12 +130,12 @@ class Workers:
         if any(worker.status is not None and not worker.told for worker in self._workers.values()):
             return 0.0
         if any(worker.child is not None and worker.status is None for worker in self._workers.values()):
-            return min(max(0.0, self._poll_at - now), self._nursery.wait(now))
-        return self._nursery.wait(now)
+            return min(max(0.0, self._poll_at - now), self._nursery.wait())
+        return self._nursery.wait()
 
     def look(self, now: float) -> None:
         """Once a turn: who has ended, what the progress files say, what is left of a sweep."""
-        self._nursery.look(now)
+        self._nursery.look()
         childless = self._reap()
         ended = [worker for worker in self._workers.values() if worker.status is not None and not worker.told]
         # What becomes of the others when one has failed depends on how far they are.

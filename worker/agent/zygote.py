@@ -62,12 +62,9 @@ class Nursery:
     """At most one zygote, and what it is asked for. No method blocks or raises, but for `close`, which takes a second
     at most."""
 
-    def __init__(
-        self, log: str, selector: selectors.BaseSelector, clock: Callable[[], float], callbacks: Callbacks
-    ) -> None:
+    def __init__(self, log: str, selector: selectors.BaseSelector, callbacks: Callbacks) -> None:
         self._log = log
         self._selector = selector
-        self._clock = clock
         self._back = callbacks
         self._zygote: Optional[_Zygote] = None
         self._ready = False
@@ -105,7 +102,7 @@ class Nursery:
         said = {"rank": order.rank, "env": berth.env, "cwd": order.cwd, "agent": os.getpid(), "asked": time.monotonic()}
         body = json.dumps(said, separators=(",", ":")).encode("utf-8")
         patience = FORK_S if self._ready else min(IMPORT_S, wait_s)
-        self._requests[order.rank] = _Request(order.rank, berth, body, self._clock() + patience)
+        self._requests[order.rank] = _Request(order.rank, berth, body, _clock() + patience)
         self._ask_on()
         return ""
 
@@ -124,17 +121,19 @@ class Nursery:
     def reaped(self, pid: int, status: int) -> None:
         """A child of ours has ended."""
         if pid == self.pid:
-            self._end(self._told_end(status))
+            self._lose(self._told_end(status))
 
-    def look(self, now: float) -> None:
+    def look(self) -> None:
         """Once a turn: what has taken too long."""
+        now = _clock()
         if self._hung_up_at is not None and now >= self._hung_up_at + _HANG_UP_S:
-            self._end("it hung up")
+            self._lose("it hung up")
         if any(now >= request.deadline for request in self._requests.values()):
-            self._end("it did not answer in time" if self._ready else "its import took too long")
+            self._lose("it did not answer in time" if self._ready else "its import took too long")
 
-    def wait(self, now: float) -> float:
+    def wait(self) -> float:
         """In how many seconds `look` is due."""
+        now = _clock()
         due = [request.deadline for request in self._requests.values()]
         due += [] if self._hung_up_at is None else [self._hung_up_at + _HANG_UP_S]
         return max(0.0, min(due) - now) if due else 1.0
@@ -189,17 +188,24 @@ class Nursery:
             data = b""
         if not data:  # how it ended is known once it is reaped
             self._selector.unregister(zygote.channel)
-            self._hung_up_at = self._clock()
+            self._hung_up_at = _clock()
             return
         message = _parse(data)
         if "ready" not in message:
-            self._end(str(message.get("cannot") or "it said nothing that is known"))
+            self._lose(str(message.get("cannot") or "it said nothing that is known"))
             return
         self._ready = True
         for request in self._requests.values():
-            request.deadline = self._clock() + FORK_S
+            request.deadline = _clock() + FORK_S
         self._back.tell(ZygoteReady(zygote.child.pid, zygote.child.start_time, _seconds(message["ready"])))
         self._ask_on()
+
+    def _lose(self, why: str) -> None:
+        """It is of no use any more. One that came to an end before it was ready would do so again."""
+        if self._ready:
+            self._end(why)
+        else:
+            self.distrust(why)
 
     def _end(self, why: str) -> None:
         zygote, self._zygote = self._zygote, None
@@ -292,6 +298,11 @@ class Nursery:
             self._selector.unregister(request.line)
             request.line.close()
             request.line = None
+
+
+def _clock() -> float:
+    """Seconds that this machine was awake: one that was suspended meanwhile has made nobody late."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _parse(data: bytes) -> Dict[str, Any]:
