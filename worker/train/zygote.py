@@ -232,6 +232,8 @@ def _settle(request: _Request, between: int, worth: str) -> None:
     os.environ.update(request.env)
     os.environ[names.CONTROL_FD] = str(request.control)
     tempfile.tempdir = None  # the import may have looked for one
+    if "numpy" in sys.modules:  # its global stream, which all our children would have in common; Python sees to its own
+        sys.modules["numpy"].random.seed()
     sys.argv[1:] = ["train"]
     processes.name_this_process(f"launcher-rank{request.rank}"[:15])
     _show(request.rank)
