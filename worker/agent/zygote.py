@@ -14,7 +14,7 @@ import selectors
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from ..contract.machine import memory
 from . import lineage as lineages
@@ -160,17 +160,20 @@ class Nursery:
             log = open_log(self._log)
         except OSError as error:
             return f"its log cannot be opened: {error.strerror}"
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            inherits = Inherited(FD, theirs.fileno())
-            child = start(Program(wanted.argv, wanted.cwd, lineages.environment(wanted, env), log, inherits))
+            ours, theirs = _pair()
+            try:
+                inherits = Inherited(FD, theirs.fileno())
+                child = start(Program(wanted.argv, wanted.cwd, lineages.environment(wanted, env), log, inherits))
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
         except OSError as error:
-            ours.close()
             return f"no process could be started for it: {error.strerror}"
         finally:
-            theirs.close()
             os.close(log)
-        ours.setblocking(False)
         self._zygote = _Zygote(wanted, child, ours)
         self._ready, self._hung_up_at = False, None
         self._selector.register(ours, selectors.EVENT_READ, lambda _: self._hear())
@@ -195,8 +198,7 @@ class Nursery:
             self._lose(str(message.get("cannot") or "it said nothing that is known"))
             return
         self._ready = True
-        for request in self._requests.values():
-            request.deadline = _clock() + FORK_S
+        self._give_time()
         self._back.tell(ZygoteReady(zygote.child.pid, zygote.child.start_time, _seconds(message["ready"])))
         self._ask_on()
 
@@ -248,7 +250,10 @@ class Nursery:
                 return
 
     def _send(self, channel: socket.socket, request: _Request) -> bool:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = _pair()
+        except OSError:
+            return False
         descriptors = [theirs.fileno(), request.berth.log, *filter(None, [request.berth.listens])]
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         try:
@@ -258,7 +263,6 @@ class Nursery:
             return False
         finally:
             theirs.close()
-        ours.setblocking(False)
         request.line = ours
         self._selector.register(ours, selectors.EVENT_READ, lambda _: self._hear_child(request))
         return True
@@ -281,12 +285,21 @@ class Nursery:
                 process = None
         if process is None:  # it would be the same for the next one
             why = str(message.get("no") or "it sent no child of ours")
-            self.distrust(why) if "no" in message else self._end(why)
+            if "no" in message:
+                self.distrust(why)
+            else:
+                self._end(why)
             return
         del self._requests[request.rank]
         self._drop(request)
+        self._give_time()
         self._back.born(request.rank, process)
         self._ask_on()
+
+    def _give_time(self) -> None:
+        """It gets on: whoever waits does so for what comes next."""
+        for request in self._requests.values():
+            request.deadline = _clock() + FORK_S
 
     def _fail(self, rank: int, why: str) -> None:
         request = self._requests.pop(rank)
@@ -298,6 +311,13 @@ class Nursery:
             self._selector.unregister(request.line)
             request.line.close()
             request.line = None
+
+
+def _pair() -> Tuple[socket.socket, socket.socket]:
+    """Our end, which never blocks, and theirs. Raises OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, theirs
 
 
 def _clock() -> float:

@@ -6,6 +6,7 @@ before TensorFlow is loaded, and data are read while it is.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -110,12 +111,25 @@ def _start_reading(settings: Settings, stock: Stock | None) -> Future[Inputs]:
     return in_background(settings.job.dataset, settings.job.dataset_path, settings.resume, stock)
 
 
-def _import_session() -> Any:
+def import_session() -> Any:
+    """TensorFlow, Keras and all of the trainer. Raises ImportError.
+
+    The collector would look through what is being loaded again and again, for a fifth of the time, and find nothing.
+    """
+    gc.disable()
     try:
         from . import session
+    finally:
+        gc.freeze()  # nor is it to look there later, where it would also copy pages that forked ranks share
+        gc.enable()
+    return session
+
+
+def _import_session() -> Any:
+    try:
+        return import_session()
     except ImportError as error:
         raise _no_tensorflow(error) from error
-    return session
 
 
 def _no_tensorflow(error: ImportError) -> TrainError:

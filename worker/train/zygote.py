@@ -80,7 +80,6 @@ def main(argv: list[str]) -> int:
         channel.send(json.dumps({"cannot": f"the trainer cannot be imported: {error}"[:1000]}).encode())
         return 1
     worth = _be_the_first_to_go()
-    gc.collect()
     gc.freeze()  # what is here now is shared with the workers; the collector would copy its pages
     channel.send(json.dumps({"ready": time.monotonic() - began}).encode())
     while True:
@@ -103,8 +102,7 @@ def _prepare() -> Stock | None:
     reading = Thread(target=lambda: found.append(lay_in(os.environ)))
     reading.start()
     try:
-        from . import session  # noqa: F401
-
+        trainer.import_session()
         # NumPy leaves this one to its first use.
         import numpy.random  # noqa: F401  # isort: skip
     finally:
