@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from launcher.hosts.local_session import LocalSession
 from launcher.hosts.reach import Reacher, reach
 from launcher.hosts.session import Session
 from launcher.hosts.ssh import SshHost
-from launcher.plan.build import plan as make_plan
 from launcher.plan.facts import Facts, HostFacts
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
@@ -33,8 +32,10 @@ from launcher.stage import survey
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
+from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
+from launcher.supervise.planning import Planning
 
 StageHere = Callable[[ClusterSpec, RunFolder, str], tuple[str, str]]
 _TOLD_EVERY_S = 3.0
@@ -49,27 +50,15 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     fleet = Fleet(order, front)
     fleet.reach()
     fleet.make_ready(stage_here)
-    resume_dirs = fleet.bring_checkpoint(order.resume_dir) if order.resume_dir else {}
+    planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
+    first = planning.first(fleet.examine)
 
-    def plan(generation: int, facts: Facts, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
-        return make_plan(
-            order.spec,
-            facts,
-            run=order.run.name,
-            generation=generation,
-            avoid_ports=avoid,
-            resumes=order.resumes,
-            resume_dirs=resume_dirs,
-        )
+    def again(wanted: MakePlan) -> LaunchPlan:
+        if wanted.fresh:
+            fleet.make_ready(stage_here, only=wanted.fresh)
+        return planning.again(wanted)
 
-    return Prepared(
-        order,
-        fleet.hosts,
-        fleet.examine(lambda facts: plan(order.generation, facts)),
-        lambda generation, avoid: plan(generation, fleet.facts(), avoid),
-        fleet.activated,
-        fleet.gathering,
-    )
+    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.gathering)
 
 
 class Fleet:
@@ -102,9 +91,9 @@ class Fleet:
         for name, session in found.items():
             self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
 
-    def make_ready(self, stage_here: StageHere) -> None:
-        """Bring code, sources and data, run `setup:`, capture `activate:`. Raises NotFitError that names all hosts
-        where that failed."""
+    def make_ready(self, stage_here: StageHere, only: Container[str] | None = None) -> None:
+        """Bring code, sources and data, run `setup:`, capture `activate:`, on all hosts or on some only. Raises
+        NotFitError that names all hosts where that failed. May be called again."""
         spec, run = self._order.spec, self._order.run
         goods = _goods(spec, run.path.parent)
         for_here = replace(goods, data={}, on_host={}, dataset=None)
@@ -132,11 +121,10 @@ class Fleet:
                 printed=printed,
             )
 
-        self._ready, failed = each(
-            [name for name in self._specs if name not in here], one, what="making ready", tell=self._front.tell
-        )
+        names = [name for name in self._specs if name not in here and (only is None or name in only)]
+        made, failed = each(names, one, what="making ready", tell=self._front.tell)
         remote.together(list(failed.values()))
-        ready = self._ready
+        ready = self._ready = {**self._ready, **made}
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
             sources={**{n: source for n, (_, source) in here.items()}, **{n: r.source for n, r in ready.items()}},

@@ -48,10 +48,11 @@ class PlanMade:
 
 @dataclass(frozen=True)
 class PlanFailed:
-    """There is no such plan: the message and the next step are for people."""
+    """There is no such plan: the message and the next step are for people. `fatal`: no later try could succeed."""
 
     message: str
     hint: str
+    fatal: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ Event = HostReached | HostGone | AgentSaid | PlanMade | PlanFailed | StopAsked |
 
 @dataclass(frozen=True)
 class Reach:
-    """Open a stream to the agent on a host, starting the agent if there is none."""
+    """Open a stream to the agent on a host; with `start`, the agent is started if there is none."""
 
     host: str
+    start: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,19 @@ class StartRanks:
 
 @dataclass(frozen=True)
 class MakePlan:
-    """Gather the facts again and plan the next generation without these ports."""
+    """Plan the next generation without these ports. Answered by PlanMade or PlanFailed, some time later.
+
+    `onward`: it goes on from the newest whole step that is anywhere, which is brought to whoever needs it; else from
+    where this one began. `fresh` hosts were gone: what travels is brought to them again. `afresh`: what is known of the
+    hosts may not hold any more.
+    """
 
     generation: int
     avoid_ports: frozenset[int]
     reason: str
+    onward: bool = False
+    fresh: frozenset[str] = frozenset()
+    afresh: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,4 +131,11 @@ class End:
     cause: Mapping[str, Any] | None = None
 
 
-Instruction = Reach | Send | StartRanks | MakePlan | Note | End
+@dataclass(frozen=True)
+class Yield:
+    """Another coordinator has the run: go without a word in its journal."""
+
+    why: str
+
+
+Instruction = Yield | Reach | Send | StartRanks | MakePlan | Note | End

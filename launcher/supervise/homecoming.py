@@ -12,11 +12,13 @@ from launcher.gather.gathering import COMING, Gathering
 from launcher.plan.model import LaunchPlan
 from launcher.supervise.patient import PatientJournal
 from worker.contract import records
+from worker.contract.layout import parse_checkpoint_name
 
 Make = Callable[[Callable[[str], None]], Gathering]
 
 GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
 _PIECE_S = 0.5
+_SHORT_PIECE_S = 0.1
 
 
 class Homecoming:
@@ -26,6 +28,7 @@ class Homecoming:
         self._remarks: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._gathering = make(self._remarks.put)
         self._journal = journal
+        self._there: dict[str, str] = {}  # checkpoints that are on hosts: name → the one that told of it last
         self._chief = next((rank.host for rank in plan.ranks if rank.rank == 0), "")
 
     def begin(self) -> None:
@@ -38,7 +41,10 @@ class Homecoming:
 
     def heard_of(self, host: str, event: Mapping[str, Any]) -> None:
         """A record of an agent's: whoever publishes checkpoints has something to be brought home."""
+        if event.get("type") == records.CHECKPOINT_PRUNED:
+            self._there.pop(str(event.get("name")), None)
         if event.get("type") == records.CHECKPOINT:
+            self._there[str(event.get("name"))] = host
             try:
                 self._gathering.start_bulk(host)
             except LauncherError as error:
@@ -52,6 +58,18 @@ class Homecoming:
     def settle(self, timeout_s: float) -> list[str]:
         """Wait for what is on the hosts now, at most so long; what is still missing."""
         return self._gathering.settle(timeout_s)
+
+    def await_newest(self, is_here: Callable[[str], bool]) -> None:
+        """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread."""
+        since = time.monotonic()
+        names = {name: parsed for name in tuple(self._there) if (parsed := parse_checkpoint_name(name)) is not None}
+        newest = max(names, key=lambda name: (names[name][1], names[name][0]), default=None)
+        while newest is not None and not is_here(newest):
+            missing = self._gathering.settle(_SHORT_PIECE_S)
+            if any(line.endswith(COMING) for line in missing):
+                since = time.monotonic()
+            if not missing or time.monotonic() - since > GIVE_UP_S:
+                return
 
     def complete(self, turn: Callable[[], bool]) -> None:
         """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether

@@ -10,10 +10,19 @@ from launcher.hosts.base import Host
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
+from launcher.supervise.events import MakePlan, StopHow
 
 if TYPE_CHECKING:
     from launcher.gather.gathering import Gathering
     from launcher.stage.remote import Activated
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """What another coordinator has left behind. `failures`: (seconds ago, whether it had progressed)."""
+
+    stop: StopHow | None = None
+    failures: tuple[tuple[float, bool], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Prepared:
     order: Order
     hosts: Mapping[str, Host]
     plan: LaunchPlan
-    plan_again: Callable[[int, frozenset[int]], LaunchPlan]  # generation, ports to avoid; gathers the facts again
+    plan_again: Callable[[MakePlan], LaunchPlan]  # blocks; one call at a time
     activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
+    under_way: UnderWay | None = None  # its plan's generation has been begun already

@@ -11,7 +11,7 @@ from tests.unit.agent_world import TIMEOUTS, World, order
 from worker.agent import events
 from worker.contract import records, wire
 
-PURE = ["core", "generation", "life", "lineage", "orders", "events", "told"]
+PURE = ["core", "generation", "life", "origin", "orders", "events", "told"]
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -1,95 +1,32 @@
-"""Which ranks may come off one zygote: what the import could have seen must be the same."""
+"""Which checkpoints belong to the history that a run goes on with."""
 
 from __future__ import annotations
 
-from typing import Any
+from launcher.runs.lineage import limits
 
-import pytest
-
-from worker.agent.lineage import doubt, environment, is_trainer, lineage
-from worker.agent.orders import BadOrderError, RankOrder, parse_order
-
-ENV = {
-    "PATH": "/bin",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TF_CONFIG": "{}",
-    "TMPDIR": "/tmp/0",
-    "CUDA_VISIBLE_DEVICES": "0",
-    "no_proxy": "10.0.0.1",
-    "LAUNCHER_RANK": "0",
-    "LAUNCHER_MARK": "m",
-    "LAUNCHER_TRAIN": "{}",
-    "API_KEY": "hidden",
-}
+INF = float("inf")
 
 
-def order(**changes: Any) -> RankOrder:
-    values: dict[str, Any] = {
-        "rank": 0,
-        "argv": ("python", "/code", "train"),
-        "cwd": "/sources",
-        "env": {},
-        "secrets": {"API_KEY": "hidden"},
-        "message": True,
-        "chief": True,
-    }
-    return RankOrder(**{**values, **changes})
+def test_without_a_restart_everything_of_the_one_generation_counts() -> None:
+    assert limits({1: ""}, {1}) == {1: INF}
 
 
-@pytest.mark.parametrize(
-    "name", ["TF_CONFIG", "TMPDIR", "CUDA_VISIBLE_DEVICES", "no_proxy", "LAUNCHER_RANK", "API_KEY"]
-)
-def test_what_is_set_after_the_fork_makes_no_other_lineage(name: str) -> None:
-    assert lineage(order(), {**ENV, name: "another"}) == lineage(order(), ENV)
+def test_what_was_done_beyond_the_step_that_the_next_generation_began_from_does_not_count() -> None:
+    assert limits({1: "", 2: "g1-s300"}, {1, 2}) == {2: INF, 1: 300}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "LD_PRELOAD", "MALLOC_ARENA_MAX", "PYTHONHASHSEED", "CUDA_HOME", "ANYTHING"],
-)
-def test_whatever_else_is_set_does(name: str) -> None:
-    assert lineage(order(), {**ENV, name: "1"}) != lineage(order(), ENV)
-    assert lineage(order(), {**ENV, name: "1"}) != lineage(order(), {**ENV, name: "2"})
+def test_a_generation_that_left_no_checkpoint_is_as_if_it_had_never_been() -> None:
+    assert limits({1: "", 2: "g1-s300"}, {1}) == {1: INF}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"argv": ("python3", "/code", "train")}, {"argv": ("python", "/other", "train")}, {"cwd": "/elsewhere"}],
-)
-def test_python_code_and_folder_are_part_of_it(changes: dict[str, Any]) -> None:
-    assert lineage(order(**changes), ENV) != lineage(order(), ENV)
+def test_a_generation_that_was_skipped_does_not_count_at_all() -> None:
+    generations = {1: "", 2: "g1-s300", 3: "g1-s200"}
+    assert limits(generations, {1, 2, 3}) == {3: INF, 1: 200}
 
 
-def test_a_zygote_has_the_runs_mark_and_no_secret() -> None:
-    env = environment(lineage(order(), ENV), ENV)
-    assert (env["LAUNCHER_MARK"], env["PATH"]) == ("m", "/bin")
-    assert not {"API_KEY", "TF_CONFIG"} & set(env)
-    assert not env["LAUNCHER_RANK"].strip()
+def test_a_start_from_the_beginning_leaves_everything_behind() -> None:
+    assert limits({1: "", 2: ""}, {1, 2}) == {2: INF}
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, True),
-        ({"message": False}, False),
-        ({"argv": ("python", "train.py")}, False),
-        ({"argv": ("python", "/code", "train", "--fast")}, False),
-    ],
-)
-def test_only_the_built_in_trainer_is_forked(changes: dict[str, Any], expected: bool) -> None:
-    assert is_trainer(order(**changes)) is expected
-
-
-def test_threads_or_a_secret_that_the_import_may_read_are_reasons_for_a_cold_start() -> None:
-    assert doubt(order(), ENV) == ""
-    assert "OPENBLAS_NUM_THREADS" in doubt(order(), {**ENV, "OPENBLAS_NUM_THREADS": "4"})
-    assert "TF_TOKEN" in doubt(order(secrets={"TF_TOKEN": "x"}), ENV)
-
-
-def test_an_order_says_whether_a_zygote_is_wanted() -> None:
-    rank = {"rank": 0, "argv": ["a"], "cwd": "/", "env": {}, "stop": "message", "chief": True}
-    message = {"type": "start", "generation": 1, "ranks": [rank], "timeouts": {}}
-    assert parse_order(message).zygote is True
-    assert parse_order({**message, "zygote": False}).zygote is False
-    with pytest.raises(BadOrderError, match="zygote"):
-        parse_order({**message, "zygote": "yes"})
+def test_journals_that_lead_in_a_circle_end() -> None:
+    assert limits({1: "g2-s5", 2: "g1-s9"}, {1, 2}) == {2: INF, 1: 9}

@@ -30,7 +30,7 @@ from .events import (
     Told,
 )
 from .life import RESCUE_S, SHORT_S, Ending, RankLife
-from .lineage import is_trainer
+from .origin import is_trainer
 from .orders import Order
 from .told import fields_of, file_name, number
 

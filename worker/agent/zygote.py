@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from ..contract.machine import memory
-from . import lineage as lineages
+from . import origin as origins
 from . import processes
 from .events import Event, ZygoteEnded, ZygoteReady
-from .lineage import Lineage
+from .origin import Origin
 from .orders import RankOrder
 from .processes import Process
 from .spawn import MOST_WORDS, Berth, Child, Inherited, Program, last_words, open_log, start
@@ -53,7 +53,7 @@ class _Request:
 
 
 class _Zygote(NamedTuple):
-    lineage: Lineage
+    origin: Origin
     child: Child
     channel: socket.socket
 
@@ -87,11 +87,11 @@ class Nursery:
 
         The import is waited for no longer than `wait_s`.
         """
-        why = self._distrust or lineages.doubt(order, berth.env)
+        why = self._distrust or origins.doubt(order, berth.env)
         if why:
             return why
-        wanted = lineages.lineage(order, berth.env)
-        if self._zygote is not None and self._zygote.lineage != wanted:
+        wanted = origins.origin(order, berth.env)
+        if self._zygote is not None and self._zygote.origin != wanted:
             if self._requests:
                 return "its environment is not that of the other ranks here"
             self._end("another environment is wanted")
@@ -152,7 +152,7 @@ class Nursery:
 
     # The zygote itself.
 
-    def _start(self, wanted: Lineage, env: Dict[str, str]) -> str:
+    def _start(self, wanted: Origin, env: Dict[str, str]) -> str:
         free = memory.available()
         if free is not None and free < LEAST_MEMORY:
             return f"{free >> 20} MB of memory are free, and {LEAST_MEMORY >> 20} are wanted"
@@ -164,7 +164,7 @@ class Nursery:
             ours, theirs = _pair()
             try:
                 inherits = Inherited(FD, theirs.fileno())
-                child = start(Program(wanted.argv, wanted.cwd, lineages.environment(wanted, env), log, inherits))
+                child = start(Program(wanted.argv, wanted.cwd, origins.environment(wanted, env), log, inherits))
             except OSError:
                 ours.close()
                 raise

@@ -25,7 +25,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..agent import processes
-from ..agent.lineage import NO_RANK
+from ..agent.origin import NO_RANK
 from ..agent.zygote import FD, GO
 from ..contract import names
 from . import main as trainer

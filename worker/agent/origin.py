@@ -1,7 +1,7 @@
 """Which ranks may be forked off a zygote, and off which: one that was started as the rank would be. Pure.
 
 What is set in the environment before TensorFlow is imported may matter to the import, whatever its name. So all of it
-is part of a zygote's lineage, but for what is known to be read later.
+is part of a zygote's origin, but for what is known to be read later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NO_RANK = " " * 8
 _EARLY = re.compile(r"(TF|XLA|CUDA|CUDNN|NCCL|LD|PYTHON|MALLOC|OMP|MKL|KMP|DNNL|ONEDNN|OPENBLAS|KERAS|GRPC|ABSL)_?")
 
 
-class Lineage(NamedTuple):
+class Origin(NamedTuple):
     """A zygote's program, folder and environment: equal ones can stand for each other."""
 
     argv: Tuple[str, ...]
@@ -48,14 +48,14 @@ def doubt(order: RankOrder, env: Mapping[str, str]) -> str:
     return ""
 
 
-def lineage(order: RankOrder, env: Mapping[str, str]) -> Lineage:
-    """The lineage of a trainer's rank with this whole environment. Secrets stay out: they come with the fork."""
+def origin(order: RankOrder, env: Mapping[str, str]) -> Origin:
+    """The origin of a trainer's rank with this whole environment. Secrets stay out: they come with the fork."""
     early = {name: value for name, value in env.items() if not _is_late(name) and name not in order.secrets}
     python, code, _ = order.argv
-    return Lineage((python, code, VERB), order.cwd, early)
+    return Origin((python, code, VERB), order.cwd, early)
 
 
-def environment(found: Lineage, env: Mapping[str, str]) -> Dict[str, str]:
+def environment(found: Origin, env: Mapping[str, str]) -> Dict[str, str]:
     """What the zygote itself is started with."""
     told = {name: env[name] for name in _TOLD if name in env}
     return {**found.env, **told, names.RANK: NO_RANK, _BLAS: "1"}
