@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.agent.origin import doubt, environment, is_trainer, origin
 from worker.agent.orders import BadOrderError, RankOrder, parse_order
+from worker.agent.origin import doubt, environment, is_trainer, origin
 
 ENV = {
     "PATH": "/bin",

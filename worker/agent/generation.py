@@ -30,8 +30,8 @@ from .events import (
     Told,
 )
 from .life import RESCUE_S, SHORT_S, Ending, RankLife
-from .origin import is_trainer
 from .orders import Order
+from .origin import is_trainer
 from .told import fields_of, file_name, number
 
 MOST_FAILURES = 20

@@ -20,8 +20,8 @@ from ..contract.machine import memory
 from . import origin as origins
 from . import processes
 from .events import Event, ZygoteEnded, ZygoteReady
-from .origin import Origin
 from .orders import RankOrder
+from .origin import Origin
 from .processes import Process
 from .spawn import MOST_WORDS, Berth, Child, Inherited, Program, last_words, open_log, start
 
