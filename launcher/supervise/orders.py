@@ -42,6 +42,7 @@ def start_message(
         "generation": plan.generation,
         "ranks": orders,
         "keep": spec.checkpoint.keep,
+        "zygote": spec.restart.zygote,
         "timeouts": {
             "stop_s": timeouts.stop,
             "checkpoint_s": timeouts.checkpoint,
