@@ -679,6 +679,16 @@ def test_the_journal_tells_which_ranks_were_forked_and_why_others_were_not() -> 
     assert [e["reason"] for e in world.wrote(records.ZYGOTE_ENDED)] == ["it hung up"]
 
 
+def test_a_rank_that_waited_for_a_zygote_in_vain_has_all_of_its_time_to_start() -> None:
+    world = World(starts=False).commanded(1).started(0, start_s=100.0)
+    world.wait(60)
+    world.happen(events.Started(0, 100, 1, cold="its import took too long"))
+    world.wait(80)
+    assert world.signals == []
+    world.wait(21)
+    assert world.signals[0] == (0, "SIGTERM")
+
+
 def test_a_rank_that_is_stopped_before_it_is_there_has_stopped() -> None:
     world = World(starts=False).commanded(1).started(0, 1)
     world.receive(1, type=wire.STOP, how="now", reason="enough")

@@ -56,7 +56,7 @@ class Generation:
         self._swept = False
         for rank in order.ranks:
             zygote = order.zygote and is_trainer(rank)
-            out.add(Spawn(order.generation, rank, zygote, order.timeouts.start_s / 2))
+            out.add(Spawn(order.generation, rank, zygote, order.timeouts.start_s / 3))
 
     def alive(self) -> List[int]:
         return [rank for rank, life in sorted(self.ranks.items()) if life.alive]
@@ -71,8 +71,10 @@ class Generation:
         if isinstance(event, (Swept, Stuck, Published, NotPublished)) or event.rank in self.alive():
             self._EVENTS[type(event)](self, event, t)
 
-    def _started(self, event: Started, _t: float) -> None:
+    def _started(self, event: Started, t: float) -> None:
         life = self.ranks[event.rank]
+        if event.cold:  # what was waited for in vain is not its own time
+            life.begun_at = t
         state = RankState.STARTING if life.order.message else RankState.TRAINING
         how: Dict[str, Any] = {"forked": True} if event.forked else {"cold": event.cold} if event.cold else {}
         self._write(
