@@ -26,7 +26,7 @@ class Planning:
     def __init__(self, order: Order, look: Callable[[], Facts], bring: Bring) -> None:
         self._order = order
         self._facts: Facts = {}
-        self._look = look
+        self.look = look
         self._bring = bring
         self._resumes = order.resumes
         self._resume_dirs: Mapping[str, str] = {}
@@ -69,7 +69,7 @@ class Planning:
         if not wanted.afresh:
             with contextlib.suppress(NotFitError):
                 return self._plan(wanted.generation, wanted.avoid_ports)
-        self._facts = self._look()
+        self._facts = self.look()
         with contextlib.suppress(NotFitError):
             return self._plan(wanted.generation, wanted.avoid_ports)
         # A small range of ports: one that was used lately and is free is better than none.

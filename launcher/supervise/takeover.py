@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
-from launcher.check import local as local_facts
 from launcher.errors import RunError
 from launcher.hosts.base import Host
 from launcher.hosts.local import LocalHost
-from launcher.plan.facts import Facts
 from launcher.plan.json_form import from_json
 from launcher.plan.model import LaunchPlan
 from launcher.runs.fields import integer, number, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read
-from launcher.stage.here import data_here
 from launcher.supervise.events import StopHow
 from launcher.supervise.order import Order, Prepared, UnderWay
-from launcher.supervise.planning import Planning
+from launcher.supervise.prepare import planning_here
 from worker.contract import records
 from worker.contract.records import Record
 
@@ -42,17 +38,13 @@ def newest_plan(run: RunFolder) -> LaunchPlan:
 
 def prepare(order: Order, plan: LaunchPlan) -> Prepared:
     """The run as another coordinator has left it, on this machine alone. Nothing is staged: what was, is used on."""
-    spec, run = order.spec, order.run
+    run = order.run
     codes = {host.name: host.code for host in plan.hosts if host.code}
     sources = {rank.host: rank.cwd for rank in plan.ranks if rank.cwd}
 
-    def facts() -> Facts:
-        found = local_facts.gather(spec, run.path, codes=codes, sources=sources)
-        return {name: replace(one, data=data_here(spec.data)) for name, one in found.items()} if spec.data else found
-
-    planning = Planning(order, facts, lambda folder: dict.fromkeys(codes, folder))
+    planning = planning_here(order, codes, sources)
     planning.going_on_from(plan)
-    hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in spec.hosts}
+    hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in plan.hosts}
     return Prepared(order, hosts, plan, planning.again, under_way=under_way(read(run.journal), time.time()))
 
 
