@@ -43,13 +43,18 @@ class Talk:
         return self._send(wire.RENEW, term=self.term, nonce=self.nonce)
 
     def start(
-        self, generation: int, ranks: list[Any], timeouts: Any, keep: int | None, zygote: bool | None = None
+        self,
+        generation: int,
+        ranks: list[Any],
+        timeouts: Any,
+        keep: int | None,
+        until_home: bool = False,
+        zygote: bool | None = None,
     ) -> bytes:
         """Start a generation; `ranks` are rank orders (see wire and the docs of the agent)."""
-        more = {} if zygote is None else {"zygote": zygote}
-        return self._send(
-            wire.START, term=self.term, generation=generation, ranks=ranks, timeouts=timeouts, keep=keep, **more
-        )
+        more = {"timeouts": timeouts, "keep": keep, "until_home": until_home}
+        more |= {} if zygote is None else {"zygote": zygote}
+        return self._send(wire.START, term=self.term, generation=generation, ranks=ranks, **more)
 
     def stop(self, how: str, reason: str) -> bytes:
         """`how` is graceful, now or failed; needs no command."""

@@ -134,9 +134,11 @@ class AgentClient:
         generation: int = 1,
         keep: int = 3,
         zygote: bool | None = None,
+        until_home: bool = False,
         **timeouts: float,
     ) -> AgentClient:
-        self.send(self.talk.start(generation, list(ranks), {**TIMEOUTS, **timeouts}, keep, zygote))
+        times = {**TIMEOUTS, **timeouts}
+        self.send(self.talk.start(generation, list(ranks), times, keep, until_home, zygote))
         return self
 
     def started(self, *ranks: int, generation: int = 1) -> list[int]:

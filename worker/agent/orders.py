@@ -44,6 +44,7 @@ class Order:
     timeouts: Timeouts
     keep: Optional[int]
     zygote: bool = True  # fork the trainer's ranks off a process that has imported it already
+    until_home: bool = False  # what is not home yet is pruned only if the disk has no room for it
 
 
 def parse_order(message: Message) -> Order:
@@ -64,6 +65,7 @@ def parse_order(message: Message) -> Order:
         _timeouts(message.get("timeouts")),
         None if keep is None else whole(keep, "keep", least=1),
         zygote,
+        message.get("until_home") is True,
     )
 
 
