@@ -15,6 +15,7 @@ VERBS = {
     "living": (".errands.living", "tell what runs have alive here, and kill what nobody minds"),
     "pull": (".errands.pull", "send the coordinator what a run has left here"),
     "receive": (".errands.receive", "take a checkpoint from the coordinator"),
+    "zygote": (".train.zygote", "import the trainer once, and fork ranks of it when the agent asks for them"),
     "train": (".train.main", "train one rank of the cluster with the built-in trainer"),
 }
 

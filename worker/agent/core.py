@@ -266,6 +266,12 @@ class Core:
                 self._generation.stop_bereft(event.reason, self._t)
             self._maybe_leave()
 
+    def _zygote_ready(self, event: events.ZygoteReady) -> None:
+        self._out.write(records.ZYGOTE_READY, pid=event.pid, start_time=event.start_time, seconds=event.seconds)
+
+    def _zygote_ended(self, event: events.ZygoteEnded) -> None:
+        self._out.write(records.ZYGOTE_ENDED, pid=event.pid, reason=event.reason[:MOST_TEXT])
+
     # Time.
 
     def _look_at_lease(self) -> None:
@@ -309,6 +315,8 @@ class Core:
         events.DiskFull: _disk_full,
         events.DiskRoom: _disk_room,
         events.Bereft: _bereft,
+        events.ZygoteReady: _zygote_ready,
+        events.ZygoteEnded: _zygote_ended,
         **dict.fromkeys(RANK_EVENTS, _of_ranks),
     }
     _MESSAGES: Dict[str, Callable[["Core", int, wire.Message], None]] = {  # noqa: RUF012

@@ -33,6 +33,8 @@ class Started(NamedTuple):
     rank: int
     pid: int
     start_time: int
+    forked: bool = False  # off a zygote
+    cold: str = ""  # why not, where that was wanted
 
 
 class NotStarted(NamedTuple):
@@ -113,9 +115,22 @@ class Bereft(NamedTuple):
     reason: str
 
 
+class ZygoteReady(NamedTuple):
+    """It has imported the trainer, which took so long."""
+
+    pid: int
+    start_time: int
+    seconds: float
+
+
+class ZygoteEnded(NamedTuple):
+    pid: int
+    reason: str
+
+
 RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
-Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, RankEvent]
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, ZygoteReady, ZygoteEnded, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 
@@ -139,8 +154,12 @@ class Write(NamedTuple):
 
 
 class Spawn(NamedTuple):
+    """Start a rank: off a zygote if `zygote` says so and it can be, which may take as long as `wait_s`; else cold."""
+
     generation: int
     order: RankOrder
+    zygote: bool = False
+    wait_s: float = 0.0
 
 
 class Ask(NamedTuple):

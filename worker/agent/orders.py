@@ -43,6 +43,7 @@ class Order:
     ranks: Tuple[RankOrder, ...]
     timeouts: Timeouts
     keep: Optional[int]
+    zygote: bool = True  # fork the trainer's ranks off a process that has imported it already
     until_home: bool = False  # what is not home yet is pruned only if the disk has no room for it
 
 
@@ -55,12 +56,15 @@ def parse_order(message: Message) -> Order:
     orders = tuple(_rank_order(rank) for rank in ranks)
     if len({order.rank for order in orders}) != len(orders):
         raise BadOrderError("two orders for one rank")
-    keep = message.get("keep")
+    keep, zygote = message.get("keep"), message.get("zygote", True)
+    if not isinstance(zygote, bool):
+        raise BadOrderError("zygote must be true or false")
     return Order(
         generation,
         orders,
         _timeouts(message.get("timeouts")),
         None if keep is None else whole(keep, "keep", least=1),
+        zygote,
         message.get("until_home") is True,
     )
 

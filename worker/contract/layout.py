@@ -3,6 +3,7 @@
 <host folder>/
   events.jsonl                   the agent's journal
   agent.log                      what agent and warden print if something is wrong with them
+  zygote.log                     what the process prints off which workers are forked
   code/<hash>/                   our `worker` package, staged
   sources/<hash>/                the user's folder, staged
   g<generation>/                 one folder for each life of the cluster
@@ -41,6 +42,10 @@ class HostFolder:
     @property
     def agent_log(self) -> str:
         return os.path.join(self.root, "agent.log")
+
+    @property
+    def zygote_log(self) -> str:
+        return os.path.join(self.root, "zygote.log")
 
     @property
     def checkpoints(self) -> str:
