@@ -29,7 +29,7 @@ from .events import (
     Swept,
     Told,
 )
-from .life import RESCUE_S, SHORT_S, Ending, RankLife
+from .life import APART_S, RESCUE_S, SHORT_S, Ending, RankLife
 from .orders import Order
 from .origin import is_trainer
 from .told import fields_of, file_name, number
@@ -307,7 +307,7 @@ class Generation:
         least = min(place(life) for life in suspects)
         behind = [life for life in suspects if place(life) == least]
         silence = min(life.heard_at for life in behind)
-        if any(life.heard_at > silence + RESCUE_S for life in behind):
+        if any(life.heard_at > silence + APART_S for life in behind):
             behind = [life for life in behind if life.heard_at == silence]
         culprit = behind[0]
         rank = culprit.order.rank
