@@ -8,6 +8,7 @@ from typing import List
 
 VERBS = {
     "relay": (".agent.relay", "reach a run's agent over standard input and output, starting it if asked to"),
+    "visit": (".errands.visit", "all that is asked of this host before a run, in one conversation; then the relay"),
     "check": (".errands.check", "tell the facts of this host, and try whether it and others reach each other"),
     "deep": (".errands.deep", "start this host's workers of a trial all-reduce, and tell how they end"),
     "allreduce": (".train.allreduce", "add up a tensor over the cluster of TF_CONFIG, twice: one rank of `deep`"),

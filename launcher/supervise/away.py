@@ -5,16 +5,18 @@ The sessions that are opened here stay for the life of the run: streams to agent
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from launcher.check import preflight, remote
+from launcher.check.found import Found
 from launcher.check.many import each
 from launcher.check.staged import Staged
-from launcher.errors import NotFitError
+from launcher.errors import LauncherError, NotFitError
 from launcher.gather.again import Source
 from launcher.gather.gathering import Gathering, Ways
 from launcher.gather.send import bring_checkpoint
@@ -24,6 +26,7 @@ from launcher.hosts.local_session import LocalSession
 from launcher.hosts.reach import Reacher, reach
 from launcher.hosts.session import Session
 from launcher.hosts.ssh import SshHost
+from launcher.hosts.visit import Visit, visit
 from launcher.plan.build import plan as make_plan
 from launcher.plan.facts import Facts, HostFacts
 from launcher.plan.model import LaunchPlan
@@ -47,8 +50,11 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     Raises NotFitError that names all hosts where something failed, SpecError or UsageError.
     """
     fleet = Fleet(order, front)
-    fleet.reach()
-    fleet.make_ready(stage_here)
+    took: dict[str, float] = {}
+    with _timed(took, "reached"):
+        fleet.reach()
+    with _timed(took, "made_ready"):
+        fleet.make_ready(stage_here)
     resume_dirs = fleet.bring_checkpoint(order.resume_dir) if order.resume_dir else {}
 
     def plan(generation: int, facts: Facts, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
@@ -62,14 +68,24 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
             resume_dirs=resume_dirs,
         )
 
+    with _timed(took, "examined"):
+        examined = fleet.examine(lambda facts: plan(order.generation, facts))
     return Prepared(
         order,
         fleet.hosts,
-        fleet.examine(lambda facts: plan(order.generation, facts)),
+        examined,
         lambda generation, avoid: plan(generation, fleet.facts(), avoid),
         fleet.activated,
         fleet.gathering,
+        took,
     )
+
+
+@contextlib.contextmanager
+def _timed(took: dict[str, float], name: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    took[name] = time.monotonic() - begun
 
 
 class Fleet:
@@ -87,6 +103,8 @@ class Fleet:
         self.hosts: dict[str, Host] = {name: LocalHost(name) for name in self._here}
         self._ready: dict[str, Ready] = {}
         self._staged = Staged()
+        self._visits: dict[str, Visit] = {}
+        self._looked = remote.Looked({}, {})
 
     def reach(self) -> None:
         """A session to every machine. Raises NotFitError that names all that cannot be reached."""
@@ -103,16 +121,31 @@ class Fleet:
             self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
 
     def make_ready(self, stage_here: StageHere) -> None:
-        """Bring code, sources and data, run `setup:`, capture `activate:`. Raises NotFitError that names all hosts
-        where that failed."""
+        """Bring code, sources and data, run `setup:`, capture `activate:`, and look at each. Raises NotFitError that
+        names all hosts where making it ready failed."""
         spec, run = self._order.spec, self._order.run
         goods = _goods(spec, run.path.parent)
         for_here = replace(goods, data={}, on_host={}, dataset=None)
         by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
         here = {name: stage_here(spec, run, name) for name in by_hand}
         told = _Slowly(self._front)
+        found: dict[str, Found] = {}
+        unseen: dict[str, LauncherError] = {}
 
         def one(name: str) -> Ready:
+            if name in self._here:
+                return prepare_one(name, None)
+            entered = self._visits[name] = visit(self._session(name), workdir=self._specs[name].workdir)
+            ready = prepare_one(name, entered)
+            try:
+                made = ready.activated
+                host = self._specs[name]
+                found[name] = remote.look_at_one(spec, host, entered.talk, environment=made.env, gone=made.gone)
+            except LauncherError as error:
+                unseen[name] = error
+            return ready
+
+        def prepare_one(name: str, during: Visit | None) -> Ready:
             log = Path(run.host(name).root) / "setup.log"
             log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -130,6 +163,7 @@ class Fleet:
                 folder=run.host(name) if local else None,
                 tell=tell,
                 printed=printed,
+                during=during,
             )
 
         self._ready, failed = each(
@@ -137,6 +171,7 @@ class Fleet:
         )
         remote.together(list(failed.values()))
         ready = self._ready
+        self._looked = remote.Looked(found, unseen)
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
             sources={**{n: source for n, (_, source) in here.items()}, **{n: r.source for n, r in ready.items()}},
@@ -156,9 +191,16 @@ class Fleet:
             self._sessions(),
             staged=self._staged,
             planner=lambda facts: planner(self._with_data(facts)),
+            talks={name: one.talk for name, one in self._visits.items()},
+            known=self._looked,
             tell=self._front.tell,
         )
         preflight.refuse(examined.findings, spec=spec.path)
+        for name, one in self._visits.items():
+            host = self.hosts[name]
+            assert isinstance(host, SshHost)
+            host.take_over(one.channel)
+        self._visits = {}
         return examined.seen.plan or planner(self._with_data(examined.seen.facts))
 
     def facts(self) -> Facts:

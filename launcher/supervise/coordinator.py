@@ -98,8 +98,6 @@ class Coordinator:
         """Blocks until the run has ended, everything is gone and the end is written down."""
         with self._signals() as wake:
             self._selector.register(wake, selectors.EVENT_READ, self._on_signal)
-            if self._home:
-                self._home.begin()
             self._perform(self._machine.begin(time.monotonic()))
             while not self._machine.ended:
                 self._turn(0.5)

@@ -1,4 +1,7 @@
-"""What the run leaves on other machines comes home: begun with the run, completed before its end is written down."""
+"""What the run leaves on other machines comes home: begun once all have started, completed before its end is written.
+
+Each gatherer costs its host a start of Python: not before the workers have theirs.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ Make = Callable[[Callable[[str], None]], Gathering]
 
 GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
 _PIECE_S = 0.5
+_BEGIN_S = 10.0  # whoever has not started by then does not hold up the others' logs
 
 
 class Homecoming:
@@ -27,9 +31,15 @@ class Homecoming:
         self._gathering = make(self._remarks.put)
         self._journal = journal
         self._chief = next((rank.host for rank in plan.ranks if rank.rank == 0), "")
+        self._starting = {rank.rank for rank in plan.ranks}
+        self._begin_at = time.monotonic() + _BEGIN_S
+        self._begun = False
 
     def begin(self) -> None:
-        """Follow every log; checkpoints and output of the chief's host, too."""
+        """Follow every log; checkpoints and output of the chief's host, too. Called again, it does nothing."""
+        if self._begun:
+            return
+        self._begun = True
         try:
             self._gathering.start()
             self._gathering.start_bulk(self._chief)
@@ -37,7 +47,11 @@ class Homecoming:
             self._remarks.put(f"{error.message}: `launcher fetch` brings the files later")
 
     def heard_of(self, host: str, event: Mapping[str, Any]) -> None:
-        """A record of an agent's: whoever publishes checkpoints has something to be brought home."""
+        """A record of an agent's: all have started, or one has ended, or has a checkpoint to be brought home."""
+        if event.get("type") == records.RANK_STARTED:
+            self._starting.discard(int(event.get("rank", -1)))
+        if not self._starting or event.get("type") == records.RANK_ENDED:
+            self.begin()
         if event.get("type") == records.CHECKPOINT:
             try:
                 self._gathering.start_bulk(host)
@@ -46,16 +60,20 @@ class Homecoming:
 
     def tend(self) -> None:
         """Write down what the gatherers have to say. Call it every turn."""
+        if time.monotonic() > self._begin_at:
+            self.begin()
         while not self._remarks.empty():
             self._journal.append(records.REMARK, text=self._remarks.get())
 
     def settle(self, timeout_s: float) -> list[str]:
         """Wait for what is on the hosts now, at most so long; what is still missing."""
+        self.begin()
         return self._gathering.settle(timeout_s)
 
     def complete(self, turn: Callable[[], bool]) -> None:
         """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether
         to go on waiting. What is missing in the end is written down."""
+        self.begin()
         since = time.monotonic()
         while missing := self._gathering.settle(_PIECE_S):
             self.tend()

@@ -38,3 +38,4 @@ class Prepared:
     plan_again: Callable[[int, frozenset[int]], LaunchPlan]  # generation, ports to avoid; gathers the facts again
     activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
+    took: Mapping[str, float] = field(default_factory=dict)  # what the preparation was spent on, in seconds

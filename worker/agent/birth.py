@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -101,3 +102,5 @@ def _detach(listener: int, birth: Birth) -> None:
                 os.close(int(name))
             except OSError:  # the listing's own
                 continue
+    with contextlib.suppress(OSError):
+        os.open(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.O_RDONLY)  # in use, for `clean`

@@ -37,7 +37,7 @@ def main(argv: List[str]) -> int:
             frame = talk.receive()
             if frame is None:
                 return 0
-            if not _serve(talk, frame[0], umask):
+            if not serve(talk, frame[0], umask):
                 return 1
     except (GoneError, BrokenPipeError):
         return 0
@@ -46,8 +46,11 @@ def main(argv: List[str]) -> int:
         return 1
 
 
-def _serve(talk: Talk, order: wire.Message, umask: int) -> bool:
-    """Whether the conversation can go on: after an error nobody knows what is still in the pipe."""
+def serve(talk: Talk, order: wire.Message, umask: int) -> bool:
+    """Answer one order; whether the conversation can go on: after an error nobody knows what is still in the pipe.
+
+    Raises wire.WireError for what is no order of staging.
+    """
     handle = HANDLERS.get(order["type"])
     if handle is None:
         raise wire.WireError(f"{order['type']} is not known here")
