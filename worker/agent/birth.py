@@ -9,14 +9,13 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from typing import Callable
 
 from ..contract.layout import HostFolder
+from ..contract.value import Value
 
 
-@dataclass(frozen=True)
-class Birth:
+class Birth(Value):
     """What an agent is born with; the same for its life."""
 
     folder: str  # absolute, exists

@@ -1,33 +1,31 @@
-"""What goes into the agent's core and what comes out of it: plain values. Pure.
-
-Named tuples: two dozen dataclasses would cost each start of an agent ten milliseconds.
-"""
+"""What goes into the agent's core and what comes out of it: plain values. Pure."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..contract.records import Record
+from ..contract.value import Value
 from ..contract.wire import Message
 from .orders import RankOrder
 
 # Events: what happened, as the shell saw it.
 
 
-class Connected(NamedTuple):
+class Connected(Value):
     client: int
 
 
-class Disconnected(NamedTuple):
+class Disconnected(Value):
     client: int
 
 
-class Received(NamedTuple):
+class Received(Value):
     client: int
     message: Message
 
 
-class Started(NamedTuple):
+class Started(Value):
     """The rank's program is running: its exec succeeded."""
 
     rank: int
@@ -35,13 +33,13 @@ class Started(NamedTuple):
     start_time: int
 
 
-class NotStarted(NamedTuple):
+class NotStarted(Value):
     rank: int
     message: str
     hint: str
 
 
-class Exited(NamedTuple):
+class Exited(Value):
     """The rank's process is reaped and its progress file read to the end. Exactly one of the two is set."""
 
     rank: int
@@ -49,14 +47,14 @@ class Exited(NamedTuple):
     signal: Optional[str] = None
 
 
-class Told(NamedTuple):
+class Told(Value):
     """A record of the rank's progress file."""
 
     rank: int
     record: Record
 
 
-class Published(NamedTuple):
+class Published(Value):
     """The checkpoint was whole and lies under its final name; `pruned` went to make room.
 
     `arrays` is the hash of its arrays, or empty for a checkpoint that has none of that name.
@@ -70,7 +68,7 @@ class Published(NamedTuple):
     arrays: str = ""
 
 
-class NotPublished(NamedTuple):
+class NotPublished(Value):
     """Not whole, with the reason; or, with an empty `why`, a copy of one that is published already.
 
     A copy that holds other arrays than the published one comes with the reason and with `arrays`, the hash of its own.
@@ -82,26 +80,26 @@ class NotPublished(NamedTuple):
     arrays: str = ""
 
 
-class OutputMoved(NamedTuple):
+class OutputMoved(Value):
     rank: int
     problem: str = ""
 
 
-class Swept(NamedTuple):
+class Swept(Value):
     """No process of the generation is left."""
 
 
-class Stuck(NamedTuple):
+class Stuck(Value):
     """These processes are still there ten seconds after the sweep's first SIGKILL."""
 
     pids: List[int]
 
 
-class DiskFull(NamedTuple):
+class DiskFull(Value):
     message: str
 
 
-class Bereft(NamedTuple):
+class Bereft(Value):
     """The agent cannot stay (its warden died, or it was sent SIGTERM): end everything within ten seconds."""
 
     reason: str
@@ -114,43 +112,43 @@ Event = Union[Connected, Disconnected, Received, DiskFull, Bereft, RankEvent]
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 
 
-class Send(NamedTuple):
+class Send(Value):
     client: int
     message: Message
 
 
-class Follow(NamedTuple):
+class Follow(Value):
     """Send this client every event after `since`, those of the journal and those to come; nobody else from now on."""
 
     client: int
     since: int
 
 
-class Write(NamedTuple):
+class Write(Value):
     """Append to the journal. The record has its number; the shell adds the time."""
 
     record: Record
 
 
-class Spawn(NamedTuple):
+class Spawn(Value):
     generation: int
     order: RankOrder
 
 
-class Ask(NamedTuple):
+class Ask(Value):
     """Write the request to stop to the rank's control pipe."""
 
     rank: int
 
 
-class Kill(NamedTuple):
+class Kill(Value):
     """Signal the rank and its process group; with SIGKILL, all of its descendants too."""
 
     rank: int
     signal: str
 
 
-class Publish(NamedTuple):
+class Publish(Value):
     """Verify a rank's checkpoint, move it to its final name and prune; answered by Published or NotPublished."""
 
     generation: int
@@ -161,7 +159,7 @@ class Publish(NamedTuple):
     keep: Optional[int]
 
 
-class MoveOutput(NamedTuple):
+class MoveOutput(Value):
     """Move what the rank left in its output folder to the run's; `replace` what lies there by the same name."""
 
     generation: int
@@ -169,11 +167,11 @@ class MoveOutput(NamedTuple):
     replace: bool
 
 
-class Sweep(NamedTuple):
+class Sweep(Value):
     """Kill every descendant that is left; answered by Swept."""
 
 
-class Leave(NamedTuple):
+class Leave(Value):
     """The last instruction: nothing of the run is left to mind."""
 
 

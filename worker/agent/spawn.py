@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import signal
-from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Tuple
 
 from ..contract import names
@@ -30,14 +29,15 @@ class SpawnError(Exception):
         self.hint = hint
 
 
-@dataclass
 class Child:
-    """A rank's process. Both descriptors are non-blocking and the agent's to close."""
+    """A rank's process. Both descriptors are non-blocking and the agent's to close; `words`: at its end of file, the
+    exec has succeeded."""
 
-    pid: int
-    start_time: int
-    words: int  # end of file: its exec succeeded
-    control: Optional[int]
+    def __init__(self, pid: int, start_time: int, words: int, control: Optional[int]) -> None:
+        self.pid = pid
+        self.start_time = start_time
+        self.words = words
+        self.control = control
 
 
 def spawn(order: RankOrder, generation: int, place: HostFolder, mark: str, environ: Mapping[str, str]) -> Child:

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List
 
 from ..contract import wire
 from ..contract.trees import name_bytes
-from . import inventory, store, trees
+from . import store, trees
 from .room import GoneError, Pulse, TroubleError, own_folder, trouble, troubling
 from .talk import Talk
 from .trees import Index
@@ -142,6 +142,8 @@ def _kind_at(path: str) -> str:
 
 
 def _list(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import inventory
+
     del umask
     found = inventory.listed(_text(order, "workdir"), Pulse(talk))
     for at in range(0, len(found), 1000):
@@ -150,6 +152,8 @@ def _list(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
 
 
 def _remove(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import inventory
+
     del talk, umask
     inventory.remove(_text(order, "workdir"), _text(order, "kind"), _text(order, "name"))
     return {"type": "remove"}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from typing import List
 
+from ..agent import relay
 from ..contract import wire
 from . import apart
 from .check import Checker
@@ -52,6 +53,4 @@ def _reach(talk: Talk, message: wire.Message) -> int:
     threading = sys.modules.get("threading")
     if threading is not None and threading.active_count() > 1:
         return 0
-    from ..agent import relay
-
     return relay.serve(message, talk.hand_over())
