@@ -109,7 +109,8 @@ def look_at_one(
 
     `environment` is what `activate:` sets, `gone` what it takes away. Blocks. Raises NotFitError.
     """
-    return _answer(talk, _order(spec, host, Path(), environment, gone, None))
+    order = _order(spec, host, Path(), environment, gone, None)
+    return _answer(talk, {**order, "people": False})  # nothing about them keeps a run from starting
 
 
 def _order(
@@ -121,7 +122,7 @@ def _order(
     port_offset: int | None,
 ) -> dict[str, object]:
     return {
-        "type": "look",
+        "type": "facts",
         "workdir": str(runs.absolute()) if host.local else host.workdir,
         "python": host.python or (sys.executable if host.local else ""),
         "environment": {**environment, **host.env},
@@ -132,6 +133,7 @@ def _order(
         "count": sum(_most_workers(one) for one in spec.hosts) + MARGIN,
         "offset": port_offset,
         "gpus": host.gpus not in (0, ()),
+        "people": True,
         "cache": not host.local,
     }
 

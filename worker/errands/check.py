@@ -2,7 +2,7 @@
 
 The coordinator sends, as often as it likes:
   clock {}                    answered by clock {t}: the time of day here
-  look {order}                answered by facts {facts, failures, came, went}: see `facts`; the last two are the times
+  facts {order}               answered by facts {facts, failures, came, went}: see `facts`; the last two are the times
                               of day here at which the question was taken up and the answer left
   listen {ports, token}       answered by listening {failed: {port: why}, extra: a port of the kernel's choice}
   try {targets: {id: [address, port, token]}, timeout_s}      answered by tried {results: {id: [why, milliseconds]}}
@@ -57,7 +57,7 @@ class Checker:
 
     def serve(self, message: Message) -> bool:
         """Answer one question; False for what is none of ours."""
-        answer = {"clock": _clock, "look": _look, "listen": self._listen, "try": self._try}.get(message["type"])
+        answer = {"clock": _clock, "facts": _facts, "listen": self._listen, "try": self._try}.get(message["type"])
         if answer is None:
             return False
         self._talk.send(answer(message))
@@ -98,14 +98,8 @@ def _clock(message: Message) -> Message:  # noqa: ARG001
     return {"type": "clock", "t": time.time()}
 
 
-def _look(message: Message) -> Message:
-    from . import apart
-
-    came = time.time()
-    return {"type": "facts", **apart.done(lambda: _facts(message)), "came": came, "went": time.time()}
-
-
 def _facts(message: Message) -> Message:
     from . import facts
 
-    return facts.look(message)
+    came = time.time()
+    return {"type": "facts", **facts.look(message), "came": came, "went": time.time()}

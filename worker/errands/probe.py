@@ -9,6 +9,7 @@ import socket
 import time
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
+from ..contract.machine.interfaces import is_number
 from .listener import NONCE, TOKEN, proof
 from .together import collect
 
@@ -145,22 +146,16 @@ def _proceed(trial: Trial, number: int, selector: selectors.BaseSelector, runnin
 
 def _look_up(addresses: Set[str], timeout_s: float) -> Tuple[Dict[str, Any], Dict[str, str]]:
     """({address: (family, its number)}, {address: why there is none}). Only names take a thread and time."""
-    found = {address: place for address in addresses for place in [_number(address)] if place}
+    found = {
+        address: (socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        for address in addresses
+        if is_number(address)
+    }
     names = sorted(addresses - set(found))
     if not names:
         return found, {}
     looked_up, unknown = collect({name: _resolver(name) for name in names}, dict.fromkeys(names, timeout_s))
     return {**found, **looked_up}, unknown
-
-
-def _number(address: str) -> "Optional[Tuple[int, str]]":
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, address)
-        except (OSError, ValueError):
-            continue
-        return family, address
-    return None
 
 
 def _resolver(address: str) -> Any:

@@ -4,21 +4,23 @@ The coordinator sends what `stage` and `check` answer, in any order, as often as
 knows already at once. With `reach` (see `contract.wire`) the conversation is over: whatever listened is closed, and
 what follows is the relay's, its magic word first. So a host costs one start of Python from the first question to the
 agent, which is forked off this very process. That needs a process with a single thread: where one was left behind, by a
-name server that does not answer, the conversation ends, and the relay is to be entered anew.
+disk or a name server that does not answer, the conversation ends, and the relay is to be entered anew.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from typing import List
 
 from ..agent import relay
 from ..contract import wire
-from . import apart
 from .check import Checker
 from .room import GoneError
 from .stage import serve
 from .talk import Talk
+
+_THREADS_S = 0.5
 
 
 def main(argv: List[str]) -> int:
@@ -35,7 +37,6 @@ def main(argv: List[str]) -> int:
             message = frame[0]
             if message["type"] == wire.REACH:
                 checker.close()
-                apart.reap()
                 os.umask(umask)
                 return _reach(talk, message)
             if not checker.serve(message) and not serve(talk, message, umask):
@@ -48,9 +49,9 @@ def main(argv: List[str]) -> int:
 
 
 def _reach(talk: Talk, message: wire.Message) -> int:
-    import sys
-
-    threading = sys.modules.get("threading")
-    if threading is not None and threading.active_count() > 1:
-        return 0
+    deadline = time.monotonic() + _THREADS_S
+    while len(os.listdir("/proc/self/task")) > 1:  # one whose work is done may not have gone yet
+        if time.monotonic() > deadline:
+            return 0
+        time.sleep(0.001)
     return relay.serve(message, talk.hand_over())
