@@ -100,7 +100,8 @@ def up(spec: Path, runs: Path, environ: dict[str, str]) -> Iterator[tuple[float,
 
 def measure(hosts: SshHosts, folder: Path, spec: Path, number: int) -> Round:
     """One start of a run, and one of the floor."""
-    environ = {**os.environ, "HOME": str(folder / "home")}
+    # With what Python has compiled, as it is wherever a launcher has run before.
+    environ = {**os.environ, "HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": ""}
     before = _processor()
     with up(spec, folder / f"runs{number}", environ) as (since, run):
         processor = _processor() - before
