@@ -103,7 +103,7 @@ def look(
 
 
 def look_at_one(
-    spec: ClusterSpec, host: HostSpec, talk: Talk, *, environment: Mapping[str, str], gone: Sequence[str]
+    spec: ClusterSpec, host: HostSpec, talk: Talk, environment: Mapping[str, str], gone: Sequence[str]
 ) -> Found:
     """As `look`, for one host that is another machine, in one round trip: its clock is told less sharply.
 

@@ -6,7 +6,7 @@ those epochs is no part of the run any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from launcher.runs.copies import Divergence
@@ -18,6 +18,23 @@ from worker.contract.layout import parse_checkpoint_name
 from worker.contract.records import Record
 
 HostEvents = Mapping[str, Sequence[Record]]
+
+
+def limits(generations: Mapping[int, str], published: Collection[int]) -> dict[int, float]:
+    """Up to which step the checkpoints of a generation belong to the run's newest lineage; others of it do not at all.
+
+    `generations` says what each one started from; `published` which of them have left a checkpoint: one that has left
+    none is as if it had never been. What an earlier generation did beyond the step from which a later one began was
+    done again since, and is no part of the run any more.
+    """
+    found: dict[int, float] = {}
+    newest = max((g for g in published if g in generations), default=None)
+    limit = float("inf")
+    while newest is not None and newest not in found:
+        found[newest] = limit
+        parsed = parse_checkpoint_name(generations.get(newest, ""))
+        newest, limit = (parsed[0], min(limit, parsed[1])) if parsed else (None, limit)
+    return found
 
 
 def epochs(host_events: HostEvents, generations: Sequence[GenerationView]) -> tuple[EpochView, ...]:

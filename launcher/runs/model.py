@@ -56,6 +56,16 @@ class GenerationView:
 
 
 @dataclass(frozen=True)
+class FailureView:
+    """A failure that was answered with another generation. Times in seconds."""
+
+    generation: int
+    message: str
+    at: float | None = None
+    pause_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class CheckpointView:
     """A checkpoint that is published and not pruned."""
 
@@ -118,6 +128,7 @@ class RunView:
     ranks: tuple[RankView, ...] = ()
     epochs: tuple[EpochView, ...] = ()
     generations: tuple[GenerationView, ...] = ()
+    failures: tuple[FailureView, ...] = ()  # those after which it went on by itself
     checkpoints: tuple[CheckpointView, ...] = ()
     divergences: tuple[Divergence, ...] = ()  # the first of each generation that has one
     test_loss: float | None = None

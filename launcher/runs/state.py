@@ -58,6 +58,7 @@ def fold(
         ranks=tuple(_rank(folder, generation, rank, progress.get(rank.rank)) for rank in ranks if generation),
         epochs=lineage.epochs(host_events, generations),
         generations=tuple(_with_reason(g, host_events) for g in generations),
+        failures=tuple(told.failures),
         checkpoints=lineage.checkpoints(folder, host_events, divergences),
         divergences=divergences,
         test_loss=number(result, "test_loss"),
@@ -118,7 +119,7 @@ def _time_to_first_step(
 
 
 def _with_reason(generation: GenerationView, host_events: HostEvents) -> GenerationView:
-    hosts = {host for _, host in generation.ranks}
+    hosts = {host for _, host in generation.ranks} if not generation.reason else set()
     for host in sorted(hosts):
         for record in host_events.get(host, ()):
             if (

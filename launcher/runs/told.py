@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from launcher.runs.fields import integer, number, objects, text, texts
-from launcher.runs.model import Cause, GenerationView
+from launcher.runs.model import Cause, FailureView, GenerationView
 from worker.contract import records
 from worker.contract.records import Record
 from worker.contract.states import RANK_ENDED, RankState, RunState, WorkerExit
@@ -30,6 +30,7 @@ class RunTold:
     reason: str = ""
     stop_asked: str = ""
     generations: dict[int, GenerationView] = field(default_factory=dict)
+    failures: list[FailureView] = field(default_factory=list)
     cause: Cause | None = None
     end: Record | None = None
     heard_at: float | None = None  # the time of the last record
@@ -90,6 +91,15 @@ def _generation_started(told: RunTold, record: Record) -> None:
     )
 
 
+def _restart(told: RunTold, record: Record) -> None:
+    generation, message = integer(record, "generation") or 0, text(record, "message")
+    if len(told.failures) < _MOST_REMARKS:
+        pause = number(record, "pause_s") or 0.0
+        told.failures.append(FailureView(generation, message, number(record, "t"), pause))
+    if generation in told.generations:
+        told.generations[generation] = replace(told.generations[generation], reason=message)
+
+
 def _stop_requested(told: RunTold, record: Record) -> None:
     told.stop_asked = text(record, "by") or "somebody"
 
@@ -132,6 +142,7 @@ _TAKE = {
     records.COORDINATOR_STARTED: _coordinator_started,
     records.RUN_STATE: _run_state,
     records.GENERATION_STARTED: _generation_started,
+    records.RESTART: _restart,
     records.STOP_REQUESTED: _stop_requested,
     records.REMARK: _remark,
     records.LINK_LOST: _link_lost,

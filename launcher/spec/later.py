@@ -14,7 +14,10 @@ LATER: dict[str, str | None] = {
     "program.keras_repair": None,
     "program.resume": None,
     "program.one_seed": None,
-    "restart": None,
+    "restart.min_workers": None,
+    "restart.grow": None,
+    "restart.spares": None,
+    "restart.keep_warm": None,
     "coordinator.on_end": None,
     "coordinator.on_event": None,
 }

@@ -144,6 +144,19 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
+class RestartSpec:
+    """How often training is begun again after a failure. Times in seconds.
+
+    `max` failures within `per` are answered with another generation; one without progress counts twice.
+    """
+
+    max: int = 3
+    per: float = 3600.0
+    backoff: float = 1.0
+    zygote: bool = True  # workers are forked from a process that has TensorFlow imported, where memory allows
+
+
+@dataclass(frozen=True)
 class CoordinatorSpec:
     """Where runs are kept on the coordinator's machine."""
 
@@ -165,6 +178,7 @@ class ClusterSpec:
     data: Mapping[str, DataSpec] = field(default_factory=dict)
     checkpoint: CheckpointSpec = CheckpointSpec()
     timeouts: Timeouts = Timeouts()
+    restart: RestartSpec = RestartSpec()
 
     @property
     def plain(self) -> bool:

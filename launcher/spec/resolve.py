@@ -19,6 +19,7 @@ from launcher.spec.model import (
     HostSpec,
     Named,
     ProgramSpec,
+    RestartSpec,
     SyncSpec,
     Timeouts,
     TrainSpec,
@@ -72,7 +73,12 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         data=_data(given.get("data", {}), report, places),
         checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint(), hosts, report),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
+        restart=_restart(given.get("restart") or schema.Restart()),
     )
+
+
+def _restart(restart: schema.Restart) -> RestartSpec:
+    return RestartSpec(max=restart.max, per=restart.per, backoff=restart.backoff, zygote=restart.zygote)
 
 
 def _train(train: schema.Train, report: Report, places: Places) -> TrainSpec:

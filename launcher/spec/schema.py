@@ -218,13 +218,13 @@ class Checkpoint(Keys):
 class Restart(Keys):
     """What happens when a worker or a host dies."""
 
-    max: CountOrNone = absent("how often at most", "3")
-    per: Duration = absent("within which time", "1 h")
-    backoff: Duration = absent("how long to wait after a generation without progress", "1 s")
+    max: CountOrNone = default(3, "so many failures are answered with another generation; 0: none")
+    per: Duration = default("1 h", "within this time; a generation without progress counts twice")
+    backoff: Duration = default("1 s", "wait so long after a generation without progress, doubling each time")
     min_workers: Few = absent("with how many workers training may go on", "2")
     grow: Argument = absent("when hosts that came back are taken in again", "at_restart")
     spares: CountOrNone = absent("hosts held back for others that die", "0")
-    zygote: Truth = absent("start workers from a process that has TensorFlow imported", "true")
+    zygote: Truth = default(True, "start workers from a process that has TensorFlow imported, where memory allows")
     keep_warm: Argument = absent("how long such processes are kept after the run", "off")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from launcher.hosts.reach import Reacher, reach
 from launcher.hosts.session import Session
 from launcher.hosts.ssh import SshHost
 from launcher.hosts.visit import Visit, visit
-from launcher.plan.build import plan as make_plan
 from launcher.plan.facts import Facts, HostFacts
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
@@ -36,8 +35,10 @@ from launcher.stage import survey
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
+from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
+from launcher.supervise.planning import Planning
 
 StageHere = Callable[[ClusterSpec, RunFolder, str], tuple[str, str]]
 _TOLD_EVERY_S = 3.0
@@ -55,30 +56,16 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
         fleet.reach()
     with _timed(took, "made_ready"):
         fleet.make_ready(stage_here)
-    resume_dirs = fleet.bring_checkpoint(order.resume_dir) if order.resume_dir else {}
-
-    def plan(generation: int, facts: Facts, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
-        return make_plan(
-            order.spec,
-            facts,
-            run=order.run.name,
-            generation=generation,
-            avoid_ports=avoid,
-            resumes=order.resumes,
-            resume_dirs=resume_dirs,
-        )
-
+    planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
     with _timed(took, "examined"):
-        examined = fleet.examine(lambda facts: plan(order.generation, facts))
-    return Prepared(
-        order,
-        fleet.hosts,
-        examined,
-        lambda generation, avoid: plan(generation, fleet.facts(), avoid),
-        fleet.activated,
-        fleet.gathering,
-        took,
-    )
+        first = planning.first(fleet.examine)
+
+    def again(wanted: MakePlan) -> LaunchPlan:
+        if wanted.fresh:
+            fleet.make_ready(stage_here, only=wanted.fresh)
+        return planning.again(wanted)
+
+    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.gathering, took)
 
 
 @contextlib.contextmanager
@@ -120,9 +107,9 @@ class Fleet:
         for name, session in found.items():
             self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
 
-    def make_ready(self, stage_here: StageHere) -> None:
-        """Bring code, sources and data, run `setup:`, capture `activate:`, and look at each. Raises NotFitError that
-        names all hosts where making it ready failed."""
+    def make_ready(self, stage_here: StageHere, only: Container[str] | None = None) -> None:
+        """Bring code, sources and data, run `setup:`, capture `activate:`, on all hosts, or on some only. Raises
+        NotFitError that names all hosts where that failed. May be called again."""
         spec, run = self._order.spec, self._order.run
         goods = _goods(spec, run.path.parent)
         for_here = replace(goods, data={}, on_host={}, dataset=None)
@@ -133,14 +120,15 @@ class Fleet:
         unseen: dict[str, LauncherError] = {}
 
         def one(name: str) -> Ready:
-            if name in self._here:
+            if name in self._here or only is not None:
                 return prepare_one(name, None)
-            entered = self._visits[name] = visit(self._session(name), workdir=self._specs[name].workdir)
+            host = self._specs[name]
+            entered = self._visits[name] = visit(self._session(name), workdir=host.workdir)
             ready = prepare_one(name, entered)
+            if self._order.resume_dir:
+                return ready  # a checkpoint is to be brought yet, which may take long: it is looked at later
             try:
-                made = ready.activated
-                host = self._specs[name]
-                found[name] = remote.look_at_one(spec, host, entered.talk, environment=made.env, gone=made.gone)
+                found[name] = remote.look_at_one(spec, host, entered.talk, ready.activated.env, ready.activated.gone)
             except LauncherError as error:
                 unseen[name] = error
             return ready
@@ -166,11 +154,10 @@ class Fleet:
                 during=during,
             )
 
-        self._ready, failed = each(
-            [name for name in self._specs if name not in here], one, what="making ready", tell=self._front.tell
-        )
+        names = [name for name in self._specs if name not in here and (only is None or name in only)]
+        made, failed = each(names, one, what="making ready", tell=self._front.tell)
         remote.together(list(failed.values()))
-        ready = self._ready
+        ready = self._ready = {**self._ready, **made}
         self._looked = remote.Looked(found, unseen)
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
@@ -196,12 +183,19 @@ class Fleet:
             tell=self._front.tell,
         )
         preflight.refuse(examined.findings, spec=spec.path)
-        for name, one in self._visits.items():
+        plan = examined.seen.plan or planner(self._with_data(examined.seen.facts))
+        self._hand_over({host.name for host in plan.hosts})
+        return plan
+
+    def _hand_over(self, used: Container[str]) -> None:
+        """The visits become the first streams of the hosts that are used; the others are over."""
+        visits, self._visits = self._visits, {}
+        for name, one in visits.items():
             host = self.hosts[name]
-            assert isinstance(host, SshHost)
-            host.take_over(one.channel)
-        self._visits = {}
-        return examined.seen.plan or planner(self._with_data(examined.seen.facts))
+            if isinstance(host, SshHost) and name in used:
+                host.take_over(one.channel)
+            else:
+                one.talk.close()
 
     def facts(self) -> Facts:
         """What the hosts are like now, for another plan. Raises NotFitError."""

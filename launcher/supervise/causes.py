@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from worker.contract.states import RankState
 
 # What a worker says of itself that makes it a victim: something else broke its collective.
 VICTIM_REASONS = frozenset({"peer"})
+_DIFFERS = re.compile(r"0x[0-9a-fA-F]+|\d+")  # addresses, pids, ports, times, the generation's folder
+_MOST_TRACE = 8192
 UNFIT_REASONS = frozenset({"data", "environment", "cluster"})
 
 HINTS = {
@@ -31,6 +34,7 @@ class RankEnd:
     exit_code: int | None = None
     signal: str | None = None
     step: int | None = None
+    trace: str = ""  # the traceback at the end of its log, without what differs from one life to the next
     failure: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -66,8 +70,17 @@ def rank_end(host: str, record: Mapping[str, Any], failure: Mapping[str, Any] | 
         exit_code=code if isinstance(code, int) else None,
         signal=str(name) if name else None,
         step=record.get("step"),
+        trace=str(record.get("trace", "")),
         failure=failure or {},
     )
+
+
+def trace_of(lines: Sequence[str]) -> str:
+    """The last traceback in a log's last lines, without what differs from one life to the next; "" if there is none."""
+    begin = max((i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")), default=-1)
+    if begin < 0:
+        return ""
+    return _DIFFERS.sub("#", "\n".join(lines[begin:]))[-_MOST_TRACE:]
 
 
 def root_cause(ends: Sequence[RankEnd]) -> RankEnd | None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import LauncherError
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
@@ -20,6 +19,8 @@ from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_lines
 from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
+from launcher.supervise.again import Planner
+from launcher.supervise.causes import trace_of
 from launcher.supervise.control import ControlServer
 from launcher.supervise.events import (
     AgentSaid,
@@ -30,7 +31,6 @@ from launcher.supervise.events import (
     Instruction,
     MakePlan,
     Note,
-    PlanFailed,
     PlanMade,
     Reach,
     Send,
@@ -44,10 +44,11 @@ from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.orders import start_message
 from launcher.supervise.patient import PatientJournal
+from launcher.supervise.policy import Policy
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
-Replan = Callable[[int, frozenset[int]], LaunchPlan]
+Replan = Callable[[MakePlan], LaunchPlan]
 
 PORT_TAKEN_TEXT = "Could not start gRPC server"
 UNKILLABLE_S = 12.0
@@ -81,7 +82,9 @@ class Coordinator:
         self._journal = journal
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
-        self._machine = Machine(plan, term, spec.timeouts.connect)
+        self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart))
+        self._planner = Planner(self._plan_next)
+        self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = activated or {}
         self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
@@ -121,10 +124,11 @@ class Coordinator:
         self._links.tend()
 
     def _patience_s(self) -> float:
-        """How long a lost link is waited for: without end, but no longer than a stop may take once one is under way."""
+        """How long a lost link is waited for: without end, but no longer than a stop may take once one is under way,
+        and while a generation breaks no longer than any host is."""
         how, timeouts = self._machine.stopping, self._spec.timeouts
         if how is None:
-            return float("inf")
+            return timeouts.host if self._machine.breaking else float("inf")
         return timeouts.stop + UNKILLABLE_S + (timeouts.checkpoint if how == "graceful" else 0.0)
 
     def _tell(self, event: Event) -> None:
@@ -141,21 +145,29 @@ class Coordinator:
                     plan = self._machine.plan
                     self._over.discard(host)
                     self._links.send(host, self._start_message(plan, host))
-                case MakePlan(generation, avoid, reason):
-                    self._plan_again(generation, avoid, reason)
+                case MakePlan():
+                    self._planner.begin(instruction)
                 case Note(kind, fields):
                     self._journal.append(kind, **fields)
                 case End():
                     self._conclusion = instruction
 
-    def _plan_again(self, generation: int, avoid: frozenset[int], reason: str) -> None:
-        try:
-            plan = self._replan(generation, avoid)
-        except LauncherError as error:
-            self._tell(PlanFailed(error.message, error.hint))
+    def _plan_next(self, wanted: MakePlan) -> LaunchPlan:
+        """In a thread of its own: what the next generation needs may have to come home first."""
+        if wanted.onward and self._home:
+            self._home.await_newest(self._is_home)
+        return self._replan(wanted)
+
+    def _is_home(self, name: str) -> bool:
+        return any(Path(self._run.host(host).checkpoints, name).is_dir() for host in self._machine.hosts)
+
+    def _planned(self) -> None:
+        answer = self._planner.take()
+        if answer is None:
             return
-        self._journal.append(records.REPLANNED, generation=generation, reason=reason)
-        self._tell(PlanMade(plan))
+        if isinstance(answer, PlanMade):
+            self._journal.append(records.REPLANNED, generation=answer.plan.generation, resumes=answer.plan.resumes)
+        self._tell(answer)
 
     # What comes over the links.
 
@@ -180,7 +192,7 @@ class Coordinator:
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
-                self._watch(host, event)
+                message = {**message, "event": self._watch(host, event)}
             self._tell(AgentSaid(host, message))
 
     def _catch_up(self, host: str) -> None:
@@ -190,8 +202,7 @@ class Coordinator:
         if self._home:
             self._home.settle(CATCH_UP_S)
         for event in read_journal(Path(self._run.host(host).journal)):
-            self._watch(host, event)
-            self._tell(AgentSaid(host, {"type": wire.EVENT, "event": event}))
+            self._tell(AgentSaid(host, {"type": wire.EVENT, "event": self._watch(host, event)}))
 
     def gone(self, host: str, why: str) -> None:
         """No stream to the host can be had."""
@@ -205,8 +216,8 @@ class Coordinator:
         """What was missed comes now."""
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
-    def _watch(self, host: str, event: Mapping[str, Any]) -> None:
-        """What the shell itself keeps of an agent's record, and what only the rank's log can tell of it."""
+    def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the shell itself keeps of an agent's record; returned with what only the rank's log can tell of it."""
         kind = event.get("type")
         if self._home:
             self._home.heard_of(host, event)
@@ -216,10 +227,13 @@ class Coordinator:
             self._model = str(self._run.hosts / host / str(event["model"]))
         elif kind == records.RANK_ENDED and event.get("state") == RankState.FAILED:
             log = self._run.host(host).log(int(event.get("generation", 0)), int(event.get("rank", 0)))
-            if any(PORT_TAKEN_TEXT in line for line in _last_words(log, 60)):
+            lines = _last_words(log, 60)
+            if any(PORT_TAKEN_TEXT in line for line in lines):
                 failure = {"type": records.RANK_FAILURE, "rank": event.get("rank"), "reason": "port"}
                 failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
                 self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
+            return {**event, "trace": trace_of(lines)}
+        return event
 
     # The end.
 
@@ -249,6 +263,7 @@ class Coordinator:
             records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
         )
         self._control.close()
+        self._planner.close()
         deadline = time.monotonic() + FULL_DISK_S
         while not self._journal.retry() and time.monotonic() < deadline:
             time.sleep(0.5)

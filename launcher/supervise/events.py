@@ -48,10 +48,11 @@ class PlanMade:
 
 @dataclass(frozen=True)
 class PlanFailed:
-    """There is no such plan: the message and the next step are for people."""
+    """There is no such plan: the message and the next step are for people. `fatal`: no later try could succeed."""
 
     message: str
     hint: str
+    fatal: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,19 @@ class StartRanks:
 
 @dataclass(frozen=True)
 class MakePlan:
-    """Gather the facts again and plan the next generation without these ports."""
+    """Plan the next generation without these ports. Answered by PlanMade or PlanFailed, some time later.
+
+    `onward`: it goes on from the newest whole step that is anywhere, which is brought to whoever needs it; else from
+    where this one began. `fresh` hosts were gone: what travels is brought to them again. `afresh`: what is known of the
+    hosts may not hold any more.
+    """
 
     generation: int
     avoid_ports: frozenset[int]
     reason: str
+    onward: bool = False
+    fresh: frozenset[str] = frozenset()
+    afresh: bool = True
 
 
 @dataclass(frozen=True)

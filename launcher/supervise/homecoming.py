@@ -15,12 +15,14 @@ from launcher.gather.gathering import COMING, Gathering
 from launcher.plan.model import LaunchPlan
 from launcher.supervise.patient import PatientJournal
 from worker.contract import records
+from worker.contract.layout import parse_checkpoint_name
 
 Make = Callable[[Callable[[str], None]], Gathering]
 
 GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
 _PIECE_S = 0.5
 _BEGIN_S = 10.0  # whoever has not started by then does not hold up the others' logs
+_SHORT_PIECE_S = 0.1
 
 
 class Homecoming:
@@ -30,6 +32,7 @@ class Homecoming:
         self._remarks: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._gathering = make(self._remarks.put)
         self._journal = journal
+        self._there: dict[str, str] = {}  # checkpoints that are on hosts: name → the one that told of it last
         self._chief = next((rank.host for rank in plan.ranks if rank.rank == 0), "")
         self._starting = {rank.rank for rank in plan.ranks}
         self._begin_at = time.monotonic() + _BEGIN_S
@@ -52,7 +55,10 @@ class Homecoming:
             self._starting.discard(int(event.get("rank", -1)))
         if not self._starting or event.get("type") == records.RANK_ENDED:
             self.begin()
+        if event.get("type") == records.CHECKPOINT_PRUNED:
+            self._there.pop(str(event.get("name")), None)
         if event.get("type") == records.CHECKPOINT:
+            self._there[str(event.get("name"))] = host
             try:
                 self._gathering.start_bulk(host)
             except LauncherError as error:
@@ -69,6 +75,18 @@ class Homecoming:
         """Wait for what is on the hosts now, at most so long; what is still missing."""
         self.begin()
         return self._gathering.settle(timeout_s)
+
+    def await_newest(self, is_here: Callable[[str], bool]) -> None:
+        """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread."""
+        since = time.monotonic()
+        names = {name: parsed for name in tuple(self._there) if (parsed := parse_checkpoint_name(name)) is not None}
+        newest = max(names, key=lambda name: (names[name][1], names[name][0]), default=None)
+        while newest is not None and not is_here(newest):
+            missing = self._gathering.settle(_SHORT_PIECE_S)
+            if any(line.endswith(COMING) for line in missing):
+                since = time.monotonic()
+            if not missing or time.monotonic() - since > GIVE_UP_S:
+                return
 
     def complete(self, turn: Callable[[], bool]) -> None:
         """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether

@@ -17,6 +17,7 @@ from launcher.runs.journal import Journal, read
 from launcher.supervise import control, daemon
 from launcher.supervise.about import write_whole
 from launcher.supervise.coordinator import Coordinator
+from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Foreground, Front
 from launcher.supervise.order import Order, Prepared
 from launcher.supervise.patient import PatientJournal
@@ -68,8 +69,8 @@ def begin(order: Order, when_over: WhenOver, front: Front) -> None:
 def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, term: int) -> Coordinator:
     order = prepared.order
 
-    def replan(generation: int, avoid: frozenset[int]) -> LaunchPlan:
-        plan = prepared.plan_again(generation, avoid)
+    def replan(wanted: MakePlan) -> LaunchPlan:
+        plan = prepared.plan_again(wanted)
         _write_plan(order.run, plan)
         return plan
 

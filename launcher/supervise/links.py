@@ -76,8 +76,10 @@ class Links:
         return [h for h, link in self._links.items() if link.stream is not None or link.again_at is not None]
 
     def open(self, host: str, *, start: bool) -> None:
-        """Open a fresh stream; with `start`, its agent is started if there is none."""
+        """Open a stream if there is none; with `start`, its agent is started if there is none."""
         link = self._links.setdefault(host, _Link())
+        if link.stream is not None:
+            return
         link.again_at = None
         link.heard_at, link.misses = time.monotonic(), 0
         try:

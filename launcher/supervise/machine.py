@@ -1,17 +1,19 @@
 """The supervisor's state machine: events in, instructions out. No clock, no process, no socket.
 
 A run is a row of generations. One generation: reach every host, take command, start the ranks, watch them, and when
-every host has said that its part is over, conclude. Planning again after a port was taken is a new generation.
+every host has said that its part is over, conclude. A failure is answered with another generation as long as the
+policy has it: wait, find the hosts that were lost, plan from the newest whole step, start.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from launcher.plan.model import LaunchPlan
-from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
+from launcher.spec.model import RestartSpec
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -30,10 +32,24 @@ from launcher.supervise.events import (
     StopHow,
     Tick,
 )
+from launcher.supervise.generation import Generation, Heard, Outcome
+from launcher.supervise.policy import Enough, Failure, Policy
+from launcher.supervise.recovery import Recovery
 from worker.contract import records, wire
-from worker.contract.states import RankState, RunState
+from worker.contract.states import RunState
 
 PORT_TRIES = 3
+GENERATIONS_APART = 4  # before a port is used again
+
+
+class Phase(Enum):
+    """Where a generation is, as seen from here."""
+
+    REACHING = "hosts are reached; when all obey, the ranks are started"
+    RUNNING = "the ranks have been started, and not every host's part is over"
+    PAUSING = "it has failed, and nothing is done for a while"
+    RECOVERING = "hosts that were lost are looked for"
+    PLANNING = "the next generation is being planned"
 
 
 class Machine:
@@ -42,19 +58,24 @@ class Machine:
     After an `End` instruction has been given, every further event is answered with nothing.
     """
 
-    def __init__(self, plan: LaunchPlan, term: int, connect_s: float) -> None:
+    def __init__(self, plan: LaunchPlan, term: int, connect_s: float, policy: Policy | None = None) -> None:
         self.plan = plan
         self.term = term
         self.state = RunState.PREPARING
+        self._policy = policy or Policy(RestartSpec(max=0))
+        self._recovery = Recovery(connect_s, self._policy.spec.per)
         self._connect_s = connect_s
-        self._reach_deadline = float("inf")
-        self._avoid_ports: set[int] = set()
+        self._phase = Phase.REACHING
+        self._due = float("inf")  # when the phase has something to do by itself
+        self._now = 0.0
+        self._generation = Generation(plan)
+        self._commanded: set[str] = set()
+        self._ports_before: deque[set[int]] = deque(maxlen=GENERATIONS_APART)
         self._port_tries = 0
         self._seen: dict[str, int] = {}  # host → number of the newest journal record that was handled
         self._at: dict[str, int] = {}  # host → generation that its agent had last when it said hello
         self._stop: StopHow | None = None
         self._ended = False
-        self._begin_generation()
 
     # What the shell may look at.
 
@@ -64,8 +85,13 @@ class Machine:
 
     @property
     def stopping(self) -> StopHow | None:
-        """How the run was asked to stop; a failure stops it at once. None while it is to go on."""
-        return self._stop or ("now" if self._reacted else None)
+        """How the run was asked to stop. None while it is to go on."""
+        return self._stop
+
+    @property
+    def breaking(self) -> bool:
+        """Whether the generation has failed and is being ended: a host that cannot be heard is not waited for long."""
+        return self._phase is Phase.RUNNING and self._generation.reacted
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -77,13 +103,14 @@ class Machine:
 
     def begin(self, now: float) -> list[Instruction]:
         """The first instructions of the run."""
-        self._reach_deadline = now + self._connect_s
+        self._due = now + self._connect_s
         return [Reach(host) for host in self.hosts]
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """What to do about one event."""
         if self._ended:
             return []
+        self._now = now
         match event:
             case HostReached(host, hello):
                 return self._reached(host, hello)
@@ -95,25 +122,12 @@ class Machine:
                 return self._stop_asked(how, by)
             case PlanMade(plan):
                 return self._planned(plan)
-            case PlanFailed(message, hint):
-                return self._end(RunState.NOT_FIT, message, {"message": message, "hint": hint, "how": "planning"})
+            case PlanFailed():
+                return self._not_planned(event)
             case Tick():
-                return self._tick(now)
+                return self._tick()
 
-    # A generation.
-
-    def _begin_generation(self) -> None:
-        self._commanded: set[str] = set()
-        self._started = False
-        self._training: set[int] = set()
-        self._failures: dict[int, Mapping[str, Any]] = {}
-        self._ends: dict[int, RankEnd] = {}
-        self._over: set[str] = set()  # hosts whose part of the generation is over, whichever way
-        self._parked = False
-        self._lost: dict[str, str] = {}  # hosts whose agent is gone → why
-        self._reacted = False
-        self._copies = Copies()
-        self._diverged: Divergence | None = None  # found before anybody failed
+    # Hosts.
 
     def _reached(self, host: str, hello: Mapping[str, Any]) -> list[Instruction]:
         if int(hello.get("major", 0)) != wire.MAJOR:
@@ -122,14 +136,18 @@ class Machine:
                 f"the agent on {host} speaks version {hello.get('major')} of the protocol, and this is {wire.MAJOR}",
             )
         self._at[host] = int(hello.get("generation", self.plan.generation))
-        since = self._seen.setdefault(host, int(hello.get("seq", 0)) if not self._started else 0)
+        self._recovery.found(host, busy=bool(hello.get("alive")))
+        newest = int(hello.get("seq", 0))
+        since = self._seen.setdefault(host, newest if not self._generation.started else 0)
+        if newest < since:  # another journal: the host has lost its folder
+            since = self._seen[host] = 0
         return [Send(host, {"type": wire.COMMAND, "term": self.term, "since": since})]
 
     def _agent_said(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
         kind = message.get("type")
         if kind == wire.COMMANDED:
             self._commanded.add(host)
-            return self._said_meanwhile(host) if self._started else self._start_if_ready()
+            return self._said_meanwhile(host)
         if kind == wire.BEAT:
             return [Send(host, {"type": wire.RENEW, "term": self.term, "nonce": message.get("nonce")})]
         if kind == wire.REFUSED:
@@ -138,13 +156,51 @@ class Machine:
             return self._agent_event(host, message["event"])
         return []
 
+    def _said_meanwhile(self, host: str) -> list[Instruction]:
+        """What was sent to all hosts while this one's link was lost: a stop, or the start itself."""
+        if self._phase is Phase.REACHING:
+            return self._start_if_ready()
+        if self._phase is Phase.RECOVERING:
+            if self._recovery.is_busy(host):  # it did not hear that its generation has ended
+                return [Send(host, {"type": wire.STOP, "how": "now", "reason": "its generation has ended elsewhere"})]
+            return self._plan_if_ready()
+        if self._phase is not Phase.RUNNING or host in self._generation.over:
+            return []
+        unstarted = self._at.get(host, self.plan.generation) < self.plan.generation
+        how = self._stop or ("now" if self._generation.diverged else "failed" if self._generation.reacted else "")
+        if how and unstarted:
+            self._generation.over.add(host)
+            return self._conclude_if_over()
+        if how:
+            return [Send(host, {"type": wire.STOP, "how": how, "reason": "asked before, while the link was lost"})]
+        return [StartRanks(host)] if unstarted else []
+
+    def _refused(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
+        why = str(message.get("why", "no reason given"))
+        text = f"the agent on {host} refused {message.get('what')}: {why}"
+        return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "refused", "hint": ""})
+
+    def _gone(self, host: str, why: str) -> list[Instruction]:
+        self._commanded.discard(host)
+        if self._phase is Phase.REACHING and self.plan.generation == 1 and not self._policy.told:
+            text = f"{host}: {why}"
+            return self._end(RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
+        if self._phase is not Phase.RUNNING:
+            self._recovery.lost(host, why, self._now)
+            return self._recover() if self._phase is Phase.REACHING else []
+        self._recovery.lost(host, why, self._now)
+        over = host in self._generation.over
+        return self._conclude_if_over() if over else self._do(self._generation.lose(host, why))
+
+    # A generation.
+
     def _start_if_ready(self) -> list[Instruction]:
-        if self._started or self._commanded < set(self.hosts):
+        if self._phase is not Phase.REACHING or self._commanded < set(self.hosts):
             return []
         if self._stop:
             return self._end(RunState.STOPPED, "stopped before the workers were started")
-        self._started = True
-        self._reach_deadline = float("inf")
+        self._generation.started = True
+        self._phase, self._due = Phase.RUNNING, float("inf")
         ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in self.plan.ranks]
         fields = {
             "generation": self.plan.generation,
@@ -158,83 +214,31 @@ class Machine:
             *(StartRanks(host) for host in self.hosts),
         ]
 
-    def _said_meanwhile(self, host: str) -> list[Instruction]:
-        """What was sent to all hosts while this one's link was lost: a stop, or the start itself."""
-        if host in self._over:
-            return []
-        unstarted = self._at.get(host, self.plan.generation) < self.plan.generation
-        how = self._stop or ("now" if self._diverged else "failed" if self._reacted else "")
-        if how and unstarted:
-            self._over.add(host)
-            return self._conclude_if_over()
-        if how:
-            return [Send(host, {"type": wire.STOP, "how": how, "reason": "asked before, while the link was lost"})]
-        return [StartRanks(host)] if unstarted else []
-
-    def _refused(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
-        why = str(message.get("why", "no reason given"))
-        text = f"the agent on {host} refused {message.get('what')}: {why}"
-        return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "refused", "hint": ""})
-
     def _agent_event(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
-        kind, rank, seq = event.get("type"), event.get("rank"), event.get("seq")
+        seq = event.get("seq")
         if isinstance(seq, int):
             if seq <= self._seen.get(host, 0):
                 return []  # a new stream replays what the old one may have lost
             self._seen[host] = seq
-        if event.get("generation", self.plan.generation) != self.plan.generation:
-            return []
-        begins = kind == records.RANK_STARTED and event.get("state") == RankState.TRAINING  # a program has no steps
-        if (kind == records.RANK_FIRST_STEP or begins) and isinstance(rank, int):
-            self._training.add(rank)
-            everyone = self._training >= {r.rank for r in self.plan.ranks}
-            return self._to_state(RunState.TRAINING) if everyone and self.state == RunState.STARTING else []
-        if kind == records.RANK_FAILURE and isinstance(rank, int):
-            self._failures.setdefault(rank, event)
-        elif kind == records.RANK_ENDED and isinstance(rank, int):
-            return self._rank_ended(host, event)
-        elif kind == records.GENERATION_ENDED:
-            self._over.add(host)
-            return self._conclude_if_over()
-        elif kind in KINDS:
-            return self._compare(host, event)
-        elif kind == records.LEASE_ENDED:
-            self._parked = True
-        elif kind == records.AGENT_LEFT:
-            return self._gone(host, str(event.get("reason", "it left")))
-        return []
+        if event.get("type") == records.GENERATION_ENDED:
+            self._recovery.rests(host)
+        if self._phase is not Phase.RUNNING:
+            return self._plan_if_ready()
+        return self._do(self._generation.hear(host, event))
 
-    def _rank_ended(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
-        end = rank_end(host, event, self._failures.get(int(event["rank"])))
-        self._ends.setdefault(end.rank, end)
-        if end.state not in (RankState.FAILED, RankState.RESCUED) or self._reacted:
-            return []
-        # The host's own agent has begun to end its other ranks; the other hosts cannot know.
-        self._reacted = True
-        return self._stop_hosts("failed", end.told, without=host)
-
-    def _compare(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
-        found = self._copies.add(host, dict(event))
-        if found is None or self._diverged is not None:
-            return []
-        note = Note(records.COPIES_DIFFER, found.as_record())
-        if self._reacted:  # survivors of a failure, which stays the cause
-            return [note]
-        self._diverged, self._reacted = found, True
-        # At once: nothing that these workers could still save is of use.
-        return [note, *self._stop_hosts("now", found.message)]
-
-    def _gone(self, host: str, why: str) -> list[Instruction]:
-        if host in self._over:
-            return self._conclude_if_over()
-        self._over.add(host)
-        self._lost[host] = why
-        if not self._started:
-            text = f"{host}: {why}"
-            return self._end(RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
-        told = [] if self._reacted else self._stop_hosts("failed", f"the agent on {host} is gone", without=host)
-        self._reacted = True
-        return [*told, *self._conclude_if_over()]
+    def _do(self, heard: Heard) -> list[Instruction]:
+        """What follows from what a host told of the generation."""
+        instructions: list[Instruction] = []
+        if heard.all_train and self.state == RunState.STARTING:
+            instructions += self._to_state(RunState.TRAINING)
+        if heard.differ is not None:
+            instructions.append(Note(records.COPIES_DIFFER, heard.differ))
+        if heard.stop is not None:
+            instructions += self._stop_hosts(*heard.stop)
+        if heard.left:
+            host, why = heard.left
+            return [*instructions, *self._gone(host, why)]
+        return [*instructions, *self._conclude_if_over()]
 
     # Stopping.
 
@@ -243,81 +247,96 @@ class Machine:
             return []
         self._stop = how
         note = Note(records.STOP_REQUESTED, {"how": how, "by": by})
-        if not self._started:
-            return [note, *self._end(RunState.STOPPED, f"stopped by {by} before the workers were started")]
+        if self._phase is not Phase.RUNNING:
+            when = "between two generations" if self._policy.told else "before the workers were started"
+            return [note, *self._end(RunState.STOPPED, f"stopped by {by} {when}")]
         state = self._to_state(RunState.STOPPING) if self.state != RunState.STOPPING else []
         return [note, *state, *self._stop_hosts(how, by)]
 
     def _stop_hosts(self, how: str, reason: str, without: str = "") -> list[Instruction]:
         message = {"type": wire.STOP, "how": how, "reason": reason}
-        return [Send(host, message) for host in self.hosts if host != without and host not in self._over]
+        return [Send(host, message) for host in self.hosts if host != without and host not in self._generation.over]
 
-    # The end of a generation.
+    # The end of a generation, and what comes after it.
 
     def _conclude_if_over(self) -> list[Instruction]:
-        if self._over < set(self.hosts):
+        if self._phase is not Phase.RUNNING or not self._generation.all_over:
             return []
-        ends = [self._ends[rank] for rank in sorted(self._ends)]
-        states = {end.state for end in ends}
-        if self._diverged is not None:
-            return self._end(RunState.FAILED, self._diverged.message, self._diverged.as_cause())
-        if len(ends) == len(self.plan.ranks) and states == {RankState.FINISHED}:
-            return self._end(RunState.TRAINED, "every rank finished")
-        cause = root_cause(ends)
-        if cause is not None and cause.reason == "port" and not self._stop:
-            return self._plan_again(cause)
-        if cause is not None and cause.state == RankState.FAILED:
-            return self._failed(cause)
-        if self._stop and not self._lost:
-            return self._end(RunState.STOPPED, "stopped as asked")
-        if self._parked:
-            return self._end(RunState.PARKED, "parked: the lease ran out")
-        if self._lost:
-            return self._agent_gone(*next(iter(self._lost.items())))
-        if cause is not None:
-            return self._failed(cause)
-        text = "the workers ended without saying why"
-        return self._end(RunState.FAILED, text, {"message": text, "how": "undetermined", "hint": ""})
+        outcome = self._generation.outcome(stopping=self._stop is not None)
+        if outcome.port and self._stop is None and self._port_tries < PORT_TRIES:
+            self._port_tries += 1
+            return self._make_plan(f"a port was taken: {outcome.message}", onward=False)
+        if outcome.failure is not None and self._stop is None:
+            return self._failed(outcome, outcome.failure)
+        return self._end(outcome.state, outcome.message, outcome.cause)
 
-    def _failed(self, cause: RankEnd) -> list[Instruction]:
-        text, hint = explain(cause)
-        trained = bool(self._training)
-        unfit = cause.reason in UNFIT_REASONS and not trained
+    def _failed(self, outcome: Outcome, failure: Failure) -> list[Instruction]:
+        answer = self._policy.after(failure, self._now)
+        if isinstance(answer, Enough):
+            state = RunState.FAULTY if answer.faulty else outcome.state
+            cause = dict(outcome.cause or {"message": outcome.message, "how": "", "hint": ""})
+            cause["hint"] = cause.get("hint") or answer.hint
+            return self._end(state, f"{outcome.message}; {answer.why}" if answer.why else outcome.message, cause)
+        self._phase, self._due = Phase.PAUSING, self._now + answer.pause_s
         fields = {
-            "rank": cause.rank,
-            "host": cause.host,
+            **(outcome.cause or {}),
             "generation": self.plan.generation,
-            "how": cause.how,
-            "reason": cause.reason,
-            "message": cause.message,
-            "hint": hint,
+            "message": outcome.message,
+            "pause_s": round(answer.pause_s, 3),
         }
-        return self._end(RunState.NOT_FIT if unfit else RunState.FAILED, text, fields)
+        return [
+            Note(records.RESTART, fields),
+            *self._to_state(RunState.RESTARTING),
+            *(self._recover() if answer.pause_s == 0 else []),
+        ]
 
-    def _agent_gone(self, host: str, why: str) -> list[Instruction]:
-        text = f"the agent on {host} is gone: {why}"
-        hint = "what ran there has ended, or ends by itself; `launcher resume` goes on from the newest checkpoint"
-        fields = {"host": host, "generation": self.plan.generation, "how": "agent gone", "message": text, "hint": hint}
-        return self._end(RunState.FAILED, text, fields)
+    def _recover(self) -> list[Instruction]:
+        """Reach the hosts that were lost."""
+        if self._recovery.hopeless(self._now):
+            text = self._recovery.told(self._now)
+            return self._end(RunState.FAILED, text, {"message": text, "how": "unreachable", "hint": ""})
+        self._phase = Phase.RECOVERING
+        missing = [host for host in self.hosts if host not in self._commanded]
+        self._due = self._now + self._recovery.try_for_s() if missing else float("inf")
+        return [*(Reach(host) for host in missing), *self._plan_if_ready()]
 
-    def _plan_again(self, cause: RankEnd) -> list[Instruction]:
-        self._port_tries += 1
-        if self._port_tries > PORT_TRIES:
-            return self._failed(cause)
-        self._avoid_ports |= {rank.port for rank in self.plan.ranks if rank.port is not None}
-        reason = f"a port was taken: {explain(cause)[0]}"
-        return [MakePlan(self.plan.generation + 1, frozenset(self._avoid_ports), reason)]
+    def _plan_if_ready(self) -> list[Instruction]:
+        if self._phase is not Phase.RECOVERING or self._commanded < set(self.hosts) or self._recovery.any_busy:
+            return []
+        return self._make_plan("the last generation failed", onward=True)
+
+    def _make_plan(self, reason: str, *, onward: bool) -> list[Instruction]:
+        """The ports of the last generations are left alone: an earlier holder may be alive yet."""
+        self._phase, self._due = Phase.PLANNING, float("inf")
+        self._ports_before.append({rank.port for rank in self.plan.ranks if rank.port is not None})
+        avoid = frozenset().union(*self._ports_before)
+        fresh = self._recovery.take_fresh()
+        afresh = bool(fresh) or not self._generation.progressed
+        return [MakePlan(self.plan.generation + 1, avoid, reason, onward, fresh, afresh)]
 
     def _planned(self, plan: LaunchPlan) -> list[Instruction]:
-        commanded = self._commanded
-        self.plan = plan
-        self._begin_generation()
-        self._commanded = commanded
-        return self._start_if_ready()
-
-    def _tick(self, now: float) -> list[Instruction]:
-        if now < self._reach_deadline:
+        if self._phase is not Phase.PLANNING:
             return []
+        self.plan = plan
+        self._generation = Generation(plan)
+        self._phase, self._due = Phase.REACHING, self._now + self._connect_s
+        if self._commanded >= set(self.hosts):
+            return self._start_if_ready()
+        return [Reach(host) for host in self.hosts if host not in self._commanded]
+
+    def _not_planned(self, failed: PlanFailed) -> list[Instruction]:
+        if self._phase is not Phase.PLANNING:
+            return []
+        cause = {"message": failed.message, "hint": failed.hint, "how": "planning"}
+        if failed.fatal or not self._policy.told:
+            return self._end(RunState.NOT_FIT, failed.message, cause)
+        return self._failed(Outcome(RunState.FAILED, failed.message, cause), Failure(failed.message, progressed=False))
+
+    def _tick(self) -> list[Instruction]:
+        if self._now < self._due:
+            return []
+        if self._phase in (Phase.PAUSING, Phase.RECOVERING) or (self._phase is Phase.REACHING and self._policy.told):
+            return self._recover()
         waiting = ", ".join(host for host in self.hosts if host not in self._commanded)
         text = f"no agent answered within {self._connect_s:g} s on {waiting}"
         return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": ""})

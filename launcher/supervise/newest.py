@@ -10,6 +10,8 @@ from pathlib import Path
 from launcher.runs.copies import Divergence, divergences
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read
+from launcher.runs.lineage import limits
+from launcher.runs.told import told_by_coordinator
 from worker.contract.checkpoints import verify
 from worker.contract.layout import ARRAYS, MANIFEST, parse_checkpoint_name
 
@@ -26,6 +28,7 @@ class Found:
 def newest_checkpoint(run: RunFolder) -> Found:
     """The checkpoint with the highest step whose every hash is right. Reads whole files, so it takes a moment.
 
+    Only of the newest lineage: what a generation did beyond the step from which a later one began was done again since.
     A copy that is not whole is passed over for one of the same name on another host. What has two whole copies that
     differ is not used, nor what its generation saved after it.
     """
@@ -38,9 +41,13 @@ def newest_checkpoint(run: RunFolder) -> Found:
             if parsed is not None and folder.is_dir() and not folder.is_symlink():
                 generation, step = parsed
                 copies.setdefault((step, generation), []).append(folder)
+    known_generations = told_by_coordinator(read(run.journal)).generations
+    belongs = limits({n: view.resumes for n, view in known_generations.items()}, {g for _, g in copies})
     passed_over: list[tuple[str, str]] = []
-    for _, folders in sorted(copies.items(), reverse=True):
+    for (step, generation), folders in sorted(copies.items(), reverse=True):
         name = folders[0].name
+        if generation in known_generations and step > belongs.get(generation, -1):
+            continue  # it is of a lineage that was left
         doubt = _doubt(name, known)
         whole = None if doubt else _first_whole(folders, passed_over)
         if whole is not None:

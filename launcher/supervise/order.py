@@ -10,6 +10,7 @@ from launcher.hosts.base import Host
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
+from launcher.supervise.events import MakePlan
 
 if TYPE_CHECKING:
     from launcher.gather.gathering import Gathering
@@ -35,7 +36,7 @@ class Prepared:
     order: Order
     hosts: Mapping[str, Host]
     plan: LaunchPlan
-    plan_again: Callable[[int, frozenset[int]], LaunchPlan]  # generation, ports to avoid; gathers the facts again
+    plan_again: Callable[[MakePlan], LaunchPlan]  # blocks; one call at a time
     activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
     took: Mapping[str, float] = field(default_factory=dict)  # what the preparation was spent on, in seconds

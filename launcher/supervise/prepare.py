@@ -10,9 +10,7 @@ from launcher.check import local as local_facts
 from launcher.errors import RunError, UsageError
 from launcher.hosts.base import Host
 from launcher.hosts.local import LocalHost
-from launcher.plan.build import plan as make_plan
 from launcher.plan.facts import Facts
-from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
 from launcher.stage import code as stage_code
@@ -20,6 +18,7 @@ from launcher.stage import source as stage_source
 from launcher.stage.here import data_here
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
+from launcher.supervise.planning import Planning
 
 
 def prepare(order: Order, front: Front) -> Prepared:
@@ -35,25 +34,14 @@ def prepare(order: Order, front: Front) -> Prepared:
         raise RunError(f"staging into {run.path} failed: {error.strerror or error}", hint="`df -h` tells") from error
     codes = {name: code for name, (code, _) in staged.items()}
     sources = {name: source for name, (_, source) in staged.items()}
-    resume_dirs = {host.name: order.resume_dir for host in spec.hosts} if order.resume_dir else {}
 
     def facts() -> Facts:
         found = local_facts.gather(spec, run.path, codes=codes, sources=sources)
         return {name: replace(one, data=data_here(spec.data)) for name, one in found.items()} if spec.data else found
 
-    def plan(generation: int, avoid: frozenset[int] = frozenset()) -> LaunchPlan:
-        return make_plan(
-            spec,
-            facts(),
-            run=run.name,
-            generation=generation,
-            avoid_ports=avoid,
-            resumes=order.resumes,
-            resume_dirs=resume_dirs,
-        )
-
+    planning = Planning(order, facts, lambda folder: dict.fromkeys(codes, folder))
     hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in spec.hosts}
-    return Prepared(order, hosts, plan(order.generation), plan)
+    return Prepared(order, hosts, planning.first(lambda plan: plan(facts())), planning.again)
 
 
 def find_secrets(spec: ClusterSpec, environ: Mapping[str, str]) -> dict[str, str]:

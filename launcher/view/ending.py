@@ -38,7 +38,7 @@ def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = ()) -> 
         _goes_on(view, say)
     elif view.state == RunState.TRAINED:
         say.line(_headline(view))
-    elif view.state in (RunState.FAILED, RunState.NOT_FIT):
+    elif view.state in (RunState.FAILED, RunState.FAULTY, RunState.NOT_FIT):
         _failed(view, say)
     else:
         _resumable(view, say)

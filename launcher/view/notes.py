@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from launcher.runs.model import GenerationView, RankView, RunView
 from launcher.runs.told import how_ended
-from launcher.view.figures import epoch_line
+from launcher.view.figures import epoch_line, seconds
 from worker.contract.states import RANK_ALIVE, RankState
 
 # The others are told by the run's own state, and naming victims would only hide the cause.
@@ -17,6 +17,7 @@ def notes(before: RunView | None, after: RunView) -> Iterator[str]:
     """One line for each thing that is new in `after`."""
     if before is after:
         return
+    yield from _failures(before, after)
     yield from _generations(before, after)
     yield from _epochs(before, after)
     yield from _ranks(before, after)
@@ -38,6 +39,12 @@ def _generations(before: RunView | None, after: RunView) -> Iterator[str]:
     for generation in after.generations:
         if generation.generation > max(known, 1) or (generation.generation == 1 and known < 1):
             yield _generation(generation)
+
+
+def _failures(before: RunView | None, after: RunView) -> Iterator[str]:
+    for failure in after.failures[len(before.failures) if before else 0 :]:
+        when = f"in {seconds(failure.pause_s)}" if failure.pause_s else "now"
+        yield f"{failure.message}; the next generation begins {when}"
 
 
 def _generation(generation: GenerationView) -> str:

@@ -81,7 +81,7 @@ def test_both_hosts_hold_every_checkpoint_one_serves_for_the_other_and_a_rank_th
 
         damaged = run / "hosts/a/checkpoints" / newest / checkpoints.ARRAYS
         damaged.write_bytes(damaged.read_bytes()[:-1])
-        change = ["--set", "train.epochs=1000", "--set", "checkpoint.keep=1000"]
+        change = ["--set", "train.epochs=1000", "--set", "checkpoint.keep=1000", "--set", "restart.max=0"]
         resumed = launcher.start("resume", run.name, *change, "--plain")
         launcher.wait_event("checkpoint", host="b", count=6, timeout_s=90)
         flip.touch()

@@ -14,8 +14,11 @@ import psutil
 from tests.integration.harness import Launcher, is_alive, wait_for
 from tests.integration.programs import DEAF, DOUBLE_FORKS, POLITE, WAITS
 
+# What is told here is how one generation ends; that another one follows is told elsewhere.
+ONCE = "restart: {max: 0}\ntimeouts: {stop: 1 s}\n"
 
-def started(launcher: Launcher, *arguments: str, program: str = POLITE, extra: str = "timeouts: {stop: 1 s}\n") -> Path:
+
+def started(launcher: Launcher, *arguments: str, program: str = POLITE, extra: str = ONCE) -> Path:
     """A running two-rank program in the background; returns its run folder."""
     spec = launcher.program(program, extra=extra)
     launcher.start("up", str(spec), "--plain", *arguments)
@@ -104,7 +107,7 @@ def test_up_detached_prints_the_runs_name_and_returns(launcher: Launcher) -> Non
 
 
 def test_a_worker_that_is_killed_ends_the_run_within_two_seconds_and_is_named(launcher: Launcher) -> None:
-    spec = launcher.program(POLITE)
+    spec = launcher.program(POLITE, extra=ONCE)
     up = launcher.start("up", str(spec), "--plain")
     victim = launcher.rank_pids()[1]
     os.kill(victim, signal.SIGKILL)

@@ -71,7 +71,8 @@ def test_a_program_that_fails_ends_the_run_with_its_cause_last_on_the_screen(lau
         "if os.environ['LAUNCHER_RANK'] == '1':\n"
         "    print('the reason is this', file=sys.stderr)\n"
         "    sys.exit(7)\n"
-        "time.sleep(600)\n"
+        "time.sleep(600)\n",
+        extra="restart: {max: 0}\n",
     )
     done = launcher.run("up", str(spec), check=1)
     screen = done.stdout + done.stderr

@@ -145,7 +145,7 @@ def test_a_corrupt_checkpoint_is_passed_over_for_the_last_good_one(shared: tuple
 
 
 def test_a_killed_worker_is_the_cause_and_the_survivor_rescues_the_newest_step(launcher: Launcher) -> None:
-    long = SPEC.replace("epochs: 2", "epochs: 100")
+    long = SPEC.replace("epochs: 2", "epochs: 100") + "restart: {max: 0}\n"
     up = launcher.start("up", str(launcher.spec(long)), "--plain")
     launcher.wait_event("rank_first_step", count=2, timeout_s=60)
     victim = launcher.rank_pids()[0]

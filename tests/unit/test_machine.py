@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 
-from launcher.plan.model import HostPlan, LaunchPlan, RankPlan
+from launcher.spec.model import RestartSpec
 from launcher.supervise.events import (
     AgentSaid,
     End,
-    Event,
     HostGone,
     HostReached,
     Instruction,
@@ -25,90 +23,9 @@ from launcher.supervise.events import (
     StopAsked,
     Tick,
 )
-from launcher.supervise.machine import Machine
+from tests.unit.machine_driver import NO_RESTART, Driver, make_plan
 from worker.contract import records, wire
 from worker.contract.states import RankState, RunState
-
-
-def make_plan(hosts: dict[str, int], generation: int = 1) -> LaunchPlan:
-    """A plan with so many workers on each host."""
-    ranks: list[RankPlan] = []
-    host_plans = []
-    for name, workers in hosts.items():
-        mine = range(len(ranks), len(ranks) + workers)
-        host_plans.append(HostPlan(name, True, f"/runs/r/hosts/{name}", "/code", tuple(mine)))
-        ranks += [
-            RankPlan(
-                rank=rank,
-                host=name,
-                address="127.0.0.1",
-                port=20000 + 100 * generation + rank,
-                gpus=(),
-                threads=1,
-                argv=("python", "/code", "train"),
-                cwd="/",
-                env={},
-                secrets=(),
-                files={},
-                stop="message",
-            )
-            for rank in mine
-        ]
-    return LaunchPlan("run", generation, tuple(host_plans), tuple(ranks))
-
-
-class Driver:
-    """Feeds a machine what hosts say, numbering their records, and keeps every instruction."""
-
-    def __init__(self, hosts: dict[str, int]) -> None:
-        self.hosts = hosts
-        self.machine = Machine(make_plan(hosts), term=3, connect_s=15)
-        self.now = 0.0
-        self.all: list[Instruction] = list(self.machine.begin(self.now))
-        self.seq = dict.fromkeys(hosts, 0)
-
-    def tell(self, event: Event) -> list[Instruction]:
-        instructions = self.machine.handle(event, self.now)
-        self.all += instructions
-        return instructions
-
-    def say(self, host: str, type_: str, **fields: Any) -> list[Instruction]:
-        self.seq[host] += 1
-        fields.setdefault("generation", self.machine.plan.generation)
-        event = {"type": type_, "seq": self.seq[host], "t": self.now, **fields}
-        return self.tell(AgentSaid(host, {"type": wire.EVENT, "event": event}))
-
-    def start(self) -> list[Instruction]:
-        for host in self.hosts:
-            self.tell(HostReached(host, {"type": wire.HELLO, "major": wire.MAJOR, "seq": 0}))
-        result: list[Instruction] = []
-        for host in self.hosts:
-            result = self.tell(AgentSaid(host, {"type": wire.COMMANDED, "term": 3}))
-        return result
-
-    def reconnect(self, host: str, generation: int) -> list[Instruction]:
-        """A fresh stream to an agent that had come as far as `generation`; what it is told once it obeys."""
-        hello = {"type": wire.HELLO, "major": wire.MAJOR, "seq": self.seq[host], "generation": generation}
-        self.tell(HostReached(host, hello))
-        return self.tell(AgentSaid(host, {"type": wire.COMMANDED, "term": 3}))
-
-    def train(self) -> None:
-        self.start()
-        for rank in self.machine.plan.ranks:
-            self.say(rank.host, records.RANK_FIRST_STEP, rank=rank.rank, step=1)
-
-    def rank_ends(self, rank: int, state: RankState, **fields: Any) -> list[Instruction]:
-        host = self.machine.plan.ranks[rank].host
-        return self.say(host, records.RANK_ENDED, rank=rank, state=state.value, **fields)
-
-    @property
-    def end(self) -> End:
-        (end,) = [i for i in self.all if isinstance(i, End)]
-        return end
-
-    def stops(self) -> list[tuple[str, str]]:
-        sends = [i for i in self.all if isinstance(i, Send) and i.message["type"] == wire.STOP]
-        return [(s.host, str(s.message["how"])) for s in sends]
 
 
 def test_every_host_is_reached_before_any_rank_starts() -> None:
@@ -454,18 +371,22 @@ def random_event(driver: Driver, rng: random.Random) -> None:
             driver.say(host, records.CHECKPOINT, rank=rank, name=name, arrays=rng.choice(["same", "same", "other"]))
 
 
+@pytest.mark.parametrize("restart", [NO_RESTART, RestartSpec(max=5)], ids=["no restart", "restarts"])
 @pytest.mark.parametrize("seed", range(300))
-def test_any_history_ends_once_and_starts_nothing_afterwards(seed: int) -> None:
+def test_any_history_ends_once_and_starts_nothing_afterwards(seed: int, restart: RestartSpec) -> None:
     rng = random.Random(seed)
-    driver = Driver({"a": rng.randint(1, 2), "b": 1})
+    driver = Driver({"a": rng.randint(1, 2), "b": 1}, restart)
     for _ in range(60):
         before = len(driver.all)
         random_event(driver, rng)
         for instruction in driver.all[before:]:
             if isinstance(instruction, MakePlan):
                 driver.tell(PlanMade(make_plan(driver.hosts, instruction.generation)))
-    for host in driver.hosts:
-        driver.tell(HostGone(host, "the end of the world"))
+    for _ in range(500):
+        for host in driver.hosts:
+            driver.tell(HostGone(host, "the end of the world"))
+        driver.now += 30.0
+        driver.tell(Tick())
     ends = [index for index, i in enumerate(driver.all) if isinstance(i, End)]
     assert len(ends) == 1
     assert ends[0] == len(driver.all) - 1

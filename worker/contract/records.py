@@ -60,7 +60,8 @@ GENERATION_STARTED = (
 COPIES_DIFFER = (
     "copies_differ"  # generation, step, name, copies: [{rank, host, arrays}]: the workers have drifted apart
 )
-REPLANNED = "replanned"  # generation, reason
+REPLANNED = "replanned"  # generation, resumes (a checkpoint's name, or empty)
+RESTART = "restart"  # generation (that failed), message, pause_s, and what CAUSE has but the log's lines
 STOP_REQUESTED = "stop_requested"  # how, by
 LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
 LINK_BACK = "link_back"  # host, seconds: for which it was lost

@@ -26,17 +26,21 @@ class RunState(_Described):
     PREPARING = "preparing", "the plan is made, hosts are reached and code is staged"
     STARTING = "starting", "workers are starting and have not finished a first step"
     TRAINING = "training", "steps are being done"
+    RESTARTING = "restarting", "a generation failed; the next one is being prepared from the newest whole step"
     STOPPING = "stopping", "workers were asked to stop and save what they have"
     TRAINED = "trained", "ended: everything that the spec asks for was done"
     FAILED = "failed", "ended: something died or went wrong; the report names the cause"
+    FAULTY = "faulty", "ended: the same error came twice at the same step; started again it would come again"
     STOPPED = "stopped", "ended because someone asked for it; `resume` goes on from its checkpoint"
     PARKED = "parked", "ended safely because the lease ran out without a coordinator; `resume` goes on"
     NOT_FIT = "not fit", "ended before training: a host or the data is not what the plan needs"
 
 
-RUN_ALIVE = frozenset({RunState.PREPARING, RunState.STARTING, RunState.TRAINING, RunState.STOPPING})
+RUN_ALIVE = frozenset(
+    {RunState.PREPARING, RunState.STARTING, RunState.TRAINING, RunState.RESTARTING, RunState.STOPPING}
+)
 RUN_ENDED = frozenset(RunState) - RUN_ALIVE
-RUN_RESUMABLE = frozenset({RunState.FAILED, RunState.STOPPED, RunState.PARKED})
+RUN_RESUMABLE = frozenset({RunState.FAILED, RunState.FAULTY, RunState.STOPPED, RunState.PARKED})
 
 
 class RankState(_Described):
@@ -65,6 +69,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     BAD_SPEC = 2
     NOT_FIT = 3
+    FAULTY = 70  # EX_SOFTWARE of sysexits.h: a batch system need not try again
     PARKED = 75
     INTERRUPTED = 130
 
@@ -72,6 +77,7 @@ class ExitCode(IntEnum):
 EXIT_CODE_OF = {
     RunState.TRAINED: ExitCode.TRAINED,
     RunState.FAILED: ExitCode.FAILED,
+    RunState.FAULTY: ExitCode.FAULTY,
     RunState.STOPPED: ExitCode.INTERRUPTED,
     RunState.PARKED: ExitCode.PARKED,
     RunState.NOT_FIT: ExitCode.NOT_FIT,

@@ -18,7 +18,8 @@ EXIT_OF = {
 class TrainError(Exception):
     """Why this rank cannot go on. `reason` is a FAILURE record's; `hint` is the next step, in the imperative.
 
-    `step` is with `diverged`; `differs` is the first rank that is unlike the others, with `cluster`.
+    `step` is the newest whole step, where it is known; `differs` is the first rank that is unlike the others, with
+    `cluster`.
     """
 
     def __init__(

@@ -92,6 +92,8 @@ class _Session:
             if failure.reason == "peer":
                 with self._progress.phase("rescue"):
                     saver.save(journey, "rescue")
+            elif failure.step is None:  # by the step it is known again, should it come twice
+                failure.step = int(parts.step.numpy())
             raise failure from error
         finally:
             saver.finish()

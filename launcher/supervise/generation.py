@@ -1,0 +1,198 @@
+"""What the coordinator knows of one life of the cluster, and what its end was. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from launcher.plan.model import LaunchPlan
+from launcher.runs.copies import KINDS, Copies, Divergence
+from launcher.supervise.causes import UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
+from launcher.supervise.policy import Failure, Signature
+from worker.contract import records
+from worker.contract.layout import parse_checkpoint_name
+from worker.contract.states import RankState, RunState
+
+# Ends that come of the program itself: told by the worker or by its exit, and not by what happened to it.
+_NOT_ITS_OWN = frozenset({"peer", "port", "environment"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a generation: what the run ends with unless another one is begun.
+
+    `failure` is None where no other one may be begun; `port`: one of the ports was taken.
+    """
+
+    state: RunState
+    message: str
+    cause: Mapping[str, Any] | None = None
+    failure: Failure | None = None
+    port: bool = False
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What follows from something that a host told."""
+
+    all_train: bool = False  # now every rank has finished a step
+    stop: tuple[str, str, str] | None = None  # how the hosts are to be stopped, why, and which one needs not be told
+    differ: Mapping[str, Any] | None = None  # copies of a checkpoint that are unlike each other
+    left: tuple[str, str] | None = None  # a host's agent that has gone, and why
+
+
+class Generation:
+    """Takes in what hosts say of their ranks. `over` holds the hosts whose part has ended, whichever way."""
+
+    def __init__(self, plan: LaunchPlan) -> None:
+        self.plan = plan
+        self.started = False
+        self.over: set[str] = set()
+        self.lost: dict[str, str] = {}  # hosts whose agent is gone → why
+        self.parked = False
+        self.reacted = False  # the hosts have been told of a failure
+        self.diverged: Divergence | None = None  # found before anybody failed
+        self._training: set[int] = set()
+        self._failures: dict[int, Mapping[str, Any]] = {}
+        self._ends: dict[int, RankEnd] = {}
+        self._copies = Copies()
+        self._stepped = False
+        parsed = parse_checkpoint_name(plan.resumes)
+        self._newest = parsed[1] if parsed else 0
+
+    @property
+    def all_over(self) -> bool:
+        return self.over >= {host.name for host in self.plan.hosts}
+
+    @property
+    def progressed(self) -> bool:
+        """Whether a step is known to have been done, or saved."""
+        return self._stepped
+
+    def hear(self, host: str, event: Mapping[str, Any]) -> Heard:
+        """Take in a record of a host's journal; what follows from it. One of another generation says nothing."""
+        kind, rank = event.get("type"), event.get("rank")
+        if event.get("generation", self.plan.generation) != self.plan.generation:
+            return Heard()
+        begins = kind == records.RANK_STARTED and event.get("state") == RankState.TRAINING  # a program has no steps
+        if (kind == records.RANK_FIRST_STEP or begins) and isinstance(rank, int):
+            return self._begins_to_train(rank, None if begins else int(event.get("step") or 0))
+        if kind == records.RANK_FAILURE and isinstance(rank, int):
+            self._failures.setdefault(rank, event)
+        elif kind == records.RANK_ENDED and isinstance(rank, int):
+            return self._rank_ended(host, event)
+        elif kind == records.GENERATION_ENDED:
+            self.over.add(host)
+        elif kind in KINDS:
+            return self._compare(host, event)
+        elif kind == records.LEASE_ENDED:
+            self.parked = True
+        elif kind == records.AGENT_LEFT:
+            return Heard(left=(host, str(event.get("reason", "it left"))))
+        return Heard()
+
+    def lose(self, host: str, why: str) -> Heard:
+        """A host's agent is gone, and what it minded with it."""
+        self.over.add(host)
+        self.lost[host] = why
+        return self._react("failed", f"the agent on {host} is gone", without=host)
+
+    def _begins_to_train(self, rank: int, step: int | None) -> Heard:
+        before = len(self._training)
+        self._training.add(rank)
+        if step is not None:
+            self._stepped = True
+            self._reached(step)
+        return Heard(all_train=before < len(self._training) == len(self.plan.ranks))
+
+    def _rank_ended(self, host: str, event: Mapping[str, Any]) -> Heard:
+        end = rank_end(host, event, self._failures.get(int(event["rank"])))
+        self._ends.setdefault(end.rank, end)
+        if isinstance(end.step, int):
+            self._reached(end.step)
+        if end.state not in (RankState.FAILED, RankState.RESCUED):
+            return Heard()
+        # The host's own agent has begun to end its other ranks; the other hosts cannot know.
+        return self._react("failed", end.told, without=host)
+
+    def _compare(self, host: str, event: Mapping[str, Any]) -> Heard:
+        step = event.get("step")
+        if event.get("type") == records.CHECKPOINT and isinstance(step, int):
+            self._stepped |= step > self._newest
+            self._reached(step)
+        found = self._copies.add(host, dict(event))
+        if found is None or self.diverged is not None:
+            return Heard()
+        if self.reacted:  # survivors of a failure, which stays the cause
+            return Heard(differ=found.as_record())
+        self.diverged = found
+        # At once: nothing that these workers could still save is of use.
+        return replace(self._react("now", found.message, without=""), differ=found.as_record())
+
+    def _react(self, how: str, reason: str, without: str) -> Heard:
+        if self.reacted:
+            return Heard()
+        self.reacted = True
+        return Heard(stop=(how, reason, without))
+
+    def outcome(self, *, stopping: bool) -> Outcome:
+        """What its end was. `stopping`: somebody had asked for a stop."""
+        ends = [self._ends[rank] for rank in sorted(self._ends)]
+        if self.diverged is not None:
+            return Outcome(RunState.FAILED, self.diverged.message, self.diverged.as_cause())
+        if len(ends) == len(self.plan.ranks) and {end.state for end in ends} == {RankState.FINISHED}:
+            return Outcome(RunState.TRAINED, "every rank finished")
+        cause = root_cause(ends)
+        if cause is not None and cause.state == RankState.FAILED:
+            return self._failed(cause)
+        if stopping and not self.lost:
+            return Outcome(RunState.STOPPED, "stopped as asked")
+        if self.parked:
+            return Outcome(RunState.PARKED, "parked: the lease ran out")
+        if self.lost:
+            return self._agent_gone(*next(iter(self.lost.items())))
+        if cause is not None:
+            return self._failed(cause)
+        text = "the workers ended without saying why"
+        return self._failure(RunState.FAILED, text, {"message": text, "how": "undetermined", "hint": ""})
+
+    def _failed(self, cause: RankEnd) -> Outcome:
+        text, hint = explain(cause)
+        fields = {
+            "rank": cause.rank,
+            "host": cause.host,
+            "generation": self.plan.generation,
+            "how": cause.how,
+            "reason": cause.reason,
+            "message": cause.message,
+            "hint": hint,
+        }
+        if cause.reason == "port":
+            return Outcome(RunState.FAILED, text, fields, port=True)
+        if cause.reason in UNFIT_REASONS and not self._training and self.plan.generation == 1:
+            return Outcome(RunState.NOT_FIT, text, fields)
+        return self._failure(RunState.FAILED, text, fields, cause)
+
+    def _agent_gone(self, host: str, why: str) -> Outcome:
+        text = f"the agent on {host} is gone: {why}"
+        hint = "what ran there has ended, or ends by itself; `launcher resume` goes on from the newest checkpoint"
+        fields = {"host": host, "generation": self.plan.generation, "how": "agent gone", "message": text, "hint": hint}
+        return self._failure(RunState.FAILED, text, fields)
+
+    def _failure(self, state: RunState, text: str, fields: Mapping[str, Any], cause: RankEnd | None = None) -> Outcome:
+        signature = None
+        said = (cause.trace or cause.message) if cause is not None else ""
+        if cause is not None and cause.exit_code is not None and said and cause.reason not in _NOT_ITS_OWN:
+            signature = Signature(f"{cause.exit_code} {said}", self._place(cause))
+        failure = Failure(text, self._stepped, signature, repeats=cause is not None and cause.reason == "diverged")
+        return Outcome(state, text, fields, failure)
+
+    def _place(self, cause: RankEnd) -> int | None:
+        step = cause.failure.get("step")
+        if isinstance(step, int):
+            return step
+        return self._newest or None
+
+    def _reached(self, step: int) -> None:
+        self._newest = max(self._newest, step)

@@ -1,0 +1,66 @@
+"""Which hosts a run has to find again before its next generation, and for how long that is tried. Pure."""
+
+from __future__ import annotations
+
+FIRST_TRY_S = 2.0
+LONGEST_TRY_S = 60.0
+
+
+class Recovery:
+    """Hosts that were lost, since when, and hosts on which ranks of an ended generation are still alive."""
+
+    def __init__(self, connect_s: float, patience_s: float) -> None:
+        self._connect_s = connect_s
+        self._patience_s = patience_s  # how long a host may be gone before the run is given up
+        self._lost: dict[str, tuple[float, str]] = {}
+        self._fresh: set[str] = set()
+        self._busy: set[str] = set()
+        self._tries = 0
+
+    def lost(self, host: str, why: str, now: float) -> None:
+        """The host has no agent of ours, or cannot be reached."""
+        since = self._lost.get(host, (now, ""))[0]
+        self._lost[host] = (since, why)
+        self._busy.discard(host)
+        self._fresh.add(host)
+
+    def found(self, host: str, *, busy: bool) -> None:
+        """An agent has answered; `busy`: ranks are alive there."""
+        self._lost.pop(host, None)
+        if not self._lost:
+            self._tries = 0
+        if busy:
+            self._busy.add(host)
+        else:
+            self._busy.discard(host)
+
+    def rests(self, host: str) -> None:
+        """Nothing of an ended generation is alive there any more."""
+        self._busy.discard(host)
+
+    def is_busy(self, host: str) -> bool:
+        return host in self._busy
+
+    @property
+    def any_busy(self) -> bool:
+        return bool(self._busy)
+
+    def take_fresh(self) -> frozenset[str]:
+        """The hosts that were lost since this was asked last."""
+        fresh, self._fresh = frozenset(self._fresh), set()
+        return fresh
+
+    def try_for_s(self) -> float:
+        """How long to wait for the hosts that are reached now, before they are tried again: longer each time."""
+        self._tries += 1
+        return min(max(FIRST_TRY_S * 2.0 ** min(self._tries - 1, 10), self._connect_s), LONGEST_TRY_S)
+
+    def hopeless(self, now: float) -> bool:
+        """Whether a host has been gone for longer than it is waited for."""
+        return any(now - since > self._patience_s for since, _ in self._lost.values())
+
+    def told(self, now: float) -> str:
+        """Who is missing, since when and why."""
+        return "; ".join(
+            f"{host} has been gone for {now - since:.0f} s: {why}" for host, (since, why) in sorted(self._lost.items())
+        )
