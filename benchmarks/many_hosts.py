@@ -44,6 +44,7 @@ class Round:
     reached: float  # … and how long each part of that took
     made_ready: float
     examined: float
+    answering: float  # from the first connection to the last agent's answer, with all that lies between
     all_started: float
     processor: float  # seconds of all processors, until then
     coordinator: float  # of that, the coordinator's
@@ -53,8 +54,11 @@ class Round:
     floor_processor: float
 
 
-def cluster(folder: Path, hosts: SshHosts, transport: str) -> Path:
-    """A spec that runs a program that sleeps on all hosts."""
+SLEEPS = f"program: [sleep, '{int(DEADLINE_S) * 10}']"
+
+
+def cluster(folder: Path, hosts: SshHosts, transport: str, job: str = SLEEPS) -> Path:
+    """A spec of all hosts; `job` is what they do."""
     lines = ["name: many", "hosts:"]
     for place, host in enumerate(hosts):
         # They share this machine's ports.
@@ -68,7 +72,7 @@ def cluster(folder: Path, hosts: SshHosts, transport: str) -> Path:
         "host_defaults:",
         f"  python: {sys.executable}",
         f"  transport: {transport}",
-        f"program: [sleep, '{int(DEADLINE_S) * 10}']",
+        job,
     ]
     path = folder / "job" / "cluster.yaml"
     path.parent.mkdir()
@@ -109,6 +113,7 @@ def measure(hosts: SshHosts, folder: Path, spec: Path, number: int) -> Round:
         pid = int(told[records.COORDINATOR_STARTED]["pid"])
         spent = _spent(pid)
         took = told[records.COORDINATOR_STARTED].get("took", {})
+        begun = float(told[records.COORDINATOR_STARTED]["t"]) - sum(took.values())
         started = max(
             float(record["t"])
             for host in hosts
@@ -123,6 +128,7 @@ def measure(hosts: SshHosts, folder: Path, spec: Path, number: int) -> Round:
         reached=float(took.get("reached", 0.0)),
         made_ready=float(took.get("made_ready", 0.0)),
         examined=float(took.get("examined", 0.0)),
+        answering=float(told[records.GENERATION_STARTED]["t"]) - begun,
         all_started=started - since,
         processor=processor,
         coordinator=spent,
