@@ -81,8 +81,13 @@ def cluster(folder: Path, hosts: SshHosts, transport: str, job: str = SLEEPS) ->
 
 
 @contextlib.contextmanager
-def up(spec: Path, runs: Path, environ: dict[str, str]) -> Iterator[tuple[float, Path]]:
-    """A run that has started: when its command was given, and its folder. It is ended at exit."""
+def up(
+    spec: Path, runs: Path, environ: dict[str, str], worked: list[tuple[float, float]]
+) -> Iterator[tuple[float, Path]]:
+    """A run that has started: when its command was given, and its folder. It is ended at exit.
+
+    `worked` is given what the processors have worked until then, as (seconds since 1970, seconds of all of them).
+    """
     runs.mkdir()
     log = runs / "up.log"
     command = [*LAUNCHER, "up", str(spec), "--plain", "--set", f"coordinator.runs={runs}"]
@@ -96,6 +101,7 @@ def up(spec: Path, runs: Path, environ: dict[str, str]) -> Iterator[tuple[float,
             while not (journals := list(runs.glob("*/events.jsonl"))) or not _training(journals[0]):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise BenchmarkError(f"the run did not start:\n{tail(log)}")
+                worked.append((time.time(), _processor()))
                 time.sleep(0.02)
             yield since, journals[0].parent
         finally:
@@ -106,12 +112,11 @@ def measure(hosts: SshHosts, folder: Path, spec: Path, number: int) -> Round:
     """One start of a run, and one of the floor."""
     # With what Python has compiled, as it is wherever a launcher has run before.
     environ = {**os.environ, "HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": ""}
-    before = _processor()
-    with up(spec, folder / f"runs{number}", environ) as (since, run):
-        processor = _processor() - before
+    worked: list[tuple[float, float]] = []
+    with up(spec, folder / f"runs{number}", environ, worked) as (since, run):
         told = {str(record["type"]): record for record in read_records(run / "events.jsonl")}
         pid = int(told[records.COORDINATOR_STARTED]["pid"])
-        spent = _spent(pid)
+        coordinator = _spent(pid)
         took = told[records.COORDINATOR_STARTED].get("took", {})
         begun = float(told[records.COORDINATOR_STARTED]["t"]) - sum(took.values())
         started = max(
@@ -120,8 +125,9 @@ def measure(hosts: SshHosts, folder: Path, spec: Path, number: int) -> Round:
             for record in read_records(host.home / "launcher-work" / run.name / host.name / "events.jsonl")
             if record["type"] == records.RANK_STARTED
         )
+        processor = max(spent for t, spent in worked if t <= started) - worked[0][1]
         time.sleep(SETTLED_S)
-        later, peak = (_spent(pid) - spent) / SETTLED_S, _peak_mb(pid)
+        later, peak = (_spent(pid) - coordinator) / SETTLED_S, _peak_mb(pid)
     floor, floor_processor = _floor(hosts)
     return Round(
         prepared=float(told[records.COORDINATOR_STARTED]["t"]) - since,
@@ -131,7 +137,7 @@ def measure(hosts: SshHosts, folder: Path, spec: Path, number: int) -> Round:
         answering=float(told[records.GENERATION_STARTED]["t"]) - begun,
         all_started=started - since,
         processor=processor,
-        coordinator=spent,
+        coordinator=coordinator,
         coordinator_later=later,
         peak_mb=peak,
         floor=floor,

@@ -15,6 +15,7 @@ Host to client, after the loader's hello: a word of four letters, six digits, an
   `fail`  JSON: kind, and what is known of it
 """
 
+import gc
 import os
 import sys
 
@@ -124,6 +125,7 @@ def enter(workdir, code, verb):
     answer(b"here", os.fsencode("\0".join((workdir, code, "%d.%d.%d" % sys.version_info[:3]))))
     os.open(code, os.O_RDONLY)  # stays open, in the agent too: so `clean` sees that it is in use
     os.chdir("/")
+    gc.disable()  # what is imported stays; see verbs.main
     package = type(sys)(PRIVATE_NAME)
     package.__path__ = [code]
     sys.modules[PRIVATE_NAME] = package

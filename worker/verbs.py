@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import List
@@ -28,4 +29,5 @@ def main(argv: List[str]) -> int:
         print("\n".join(lines), file=sys.stderr)
         return 2
     module = importlib.import_module(VERBS[argv[0]][0], package=__package__)
+    gc.enable()  # the door has it off while modules come, of which nothing is garbage
     return int(module.main(argv[1:]))

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, NotFitError
 from launcher.hosts import door
 from launcher.hosts.base import Host, RunOnHost, Stream
 from launcher.hosts.session import Channel, Session
@@ -56,8 +56,17 @@ class SshHost(Host):
             session.close()
 
     def take_over(self, visit: Channel) -> None:
-        """The first stream goes over this channel, on which a visit waits for its `reach`."""
+        """The first stream goes over this channel, on which a visit that has answered waits for its `reach`."""
         self._visit = visit
+
+    def open(self, target: RunOnHost, *, start: bool) -> Stream:
+        visited = self._visit is not None
+        try:
+            return super().open(target, start=start)
+        except NotFitError:
+            if not visited:
+                raise
+            return super().open(target, start=start)  # the visit has ended meanwhile: by a door of its own
 
     def _open(self, target: RunOnHost) -> Stream:  # noqa: ARG002 - the door knows which code to run
         visit, self._visit = self._visit, None
