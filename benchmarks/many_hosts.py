@@ -102,7 +102,7 @@ def up(
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise BenchmarkError(f"the run did not start:\n{tail(log)}")
                 worked.append((time.time(), _processor()))
-                time.sleep(0.02)
+                time.sleep(0.05)
             yield since, journals[0].parent
         finally:
             end(process, signal.SIGINT, signal.SIGINT)
