@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
+import signal
 import socket
+import time
 from typing import Any
 
+from launcher.errors import RunError
+from launcher.runs.alive import coordinates, coordinator_pid
 from launcher.runs.folder import RunFolder
+from launcher.runs.journal import read
 from worker.contract import layout, wire
 from worker.contract.peers import peer_of
 
@@ -44,6 +50,23 @@ def ask_to_stop(run: RunFolder, how: str, by: str, *, timeout_s: float = 5.0) ->
         except (OSError, wire.WireError):
             return False
     return False
+
+
+def end_coordinator(run: RunFolder, *, timeout_s: float = 5.0) -> None:
+    """Kill the run's coordinator, be it frozen, and wait until its socket is free. Raises RunError.
+
+    What it had begun goes on: workers are their agents', and the journal is written line by line.
+    """
+    pid = coordinator_pid(run, read(run.journal))
+    if not pid:
+        raise RunError(f"the coordinator of {run.name} cannot be told from other processes", hint="see: launcher ps")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + timeout_s
+    while coordinates(run):
+        if time.monotonic() > deadline:
+            raise RunError(f"the coordinator of {run.name} (pid {pid}) does not end", hint=f"ps -o stat,wchan -p {pid}")
+        time.sleep(0.02)
 
 
 class ControlServer:

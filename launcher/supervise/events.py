@@ -76,9 +76,10 @@ Event = HostReached | HostGone | AgentSaid | PlanMade | PlanFailed | StopAsked |
 
 @dataclass(frozen=True)
 class Reach:
-    """Open a stream to the agent on a host, starting the agent if there is none."""
+    """Open a stream to the agent on a host; with `start`, the agent is started if there is none."""
 
     host: str
+    start: bool = True
 
 
 @dataclass(frozen=True)
@@ -130,4 +131,11 @@ class End:
     cause: Mapping[str, Any] | None = None
 
 
-Instruction = Reach | Send | StartRanks | MakePlan | Note | End
+@dataclass(frozen=True)
+class Yield:
+    """Another coordinator has the run: go without a word in its journal."""
+
+    why: str
+
+
+Instruction = Yield | Reach | Send | StartRanks | MakePlan | Note | End

@@ -28,13 +28,14 @@ _SHORT_PIECE_S = 0.1
 class Homecoming:
     """The gathering of one run, as its coordinator's loop sees it: no call but `settle` and `complete` blocks."""
 
-    def __init__(self, make: Make, journal: PatientJournal, plan: LaunchPlan) -> None:
+    def __init__(self, make: Make, journal: PatientJournal, plan: LaunchPlan, *, under_way: bool = False) -> None:
+        """`under_way`: the workers run already."""
         self._remarks: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._gathering = make(self._remarks.put)
         self._journal = journal
         self._there: dict[str, str] = {}  # checkpoints that are on hosts: name → the one that told of it last
         self._chief = next((rank.host for rank in plan.ranks if rank.rank == 0), "")
-        self._starting = {rank.rank for rank in plan.ranks}
+        self._starting = set() if under_way else {rank.rank for rank in plan.ranks}
         self._begin_at = time.monotonic() + _BEGIN_S
         self._begun = False
 
@@ -64,9 +65,13 @@ class Homecoming:
             except LauncherError as error:
                 self._remarks.put(error.message)
 
+    def lost(self, host: str) -> None:
+        """Nothing is expected of this host any more."""
+        self._gathering.lost(host)
+
     def tend(self) -> None:
         """Write down what the gatherers have to say. Call it every turn."""
-        if time.monotonic() > self._begin_at:
+        if not self._starting or time.monotonic() > self._begin_at:
             self.begin()
         while not self._remarks.empty():
             self._journal.append(records.REMARK, text=self._remarks.get())
@@ -88,16 +93,16 @@ class Homecoming:
             if not missing or time.monotonic() - since > GIVE_UP_S:
                 return
 
-    def complete(self, turn: Callable[[], bool]) -> None:
+    def complete(self, turn: Callable[[], bool], *, give_up_s: float = GIVE_UP_S) -> None:
         """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether
-        to go on waiting. What is missing in the end is written down."""
+        to go on waiting. What is missing after `give_up_s` in which nothing came is written down."""
         self.begin()
         since = time.monotonic()
         while missing := self._gathering.settle(_PIECE_S):
             self.tend()
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
-            if not turn() or time.monotonic() - since > GIVE_UP_S:
+            if not turn() or time.monotonic() - since > give_up_s:
                 break
         self._gathering.stop()
         self.tend()

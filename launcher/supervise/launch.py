@@ -14,7 +14,7 @@ from launcher.plan.json_form import to_json
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import Journal, read
-from launcher.supervise import control, daemon
+from launcher.supervise import control, daemon, takeover
 from launcher.supervise.about import write_whole
 from launcher.supervise.coordinator import Coordinator
 from launcher.supervise.events import MakePlan
@@ -32,6 +32,12 @@ class NotStartedError(RunError):
     """The coordinator ended without a word, or another one has the run: its folder tells more."""
 
 
+def take_over(order: Order, when_over: WhenOver, front: Front) -> None:
+    """Take in hand a run whose coordinator is dead, at the generation that it has come to; else as `begin`."""
+    plan = takeover.newest_plan(order.run)
+    _start(order, when_over, front, lambda _: takeover.prepare(order, plan))
+
+
 def begin(order: Order, when_over: WhenOver, front: Front) -> None:
     """Start the coordinator in a session of its own; returns once it has the run in hand.
 
@@ -39,6 +45,10 @@ def begin(order: Order, when_over: WhenOver, front: Front) -> None:
     coordinator after the run's end is written down. Raises NotStartedError; NotFitError, SpecError or UsageError of the
     preparation, and nothing has been started then.
     """
+    _start(order, when_over, front, lambda foreground: prepare(order, foreground))
+
+
+def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Foreground], Prepared]) -> None:
     run = order.run
 
     def body(foreground: Foreground) -> None:
@@ -47,7 +57,7 @@ def begin(order: Order, when_over: WhenOver, front: Front) -> None:
             return
         with listener:
             try:
-                prepared = prepare(order, foreground)
+                prepared = make(foreground)
             except LauncherError as error:
                 if not foreground.fail(error):
                     _write_failure(order, Journal(run.journal), error)
@@ -56,8 +66,13 @@ def begin(order: Order, when_over: WhenOver, front: Front) -> None:
             term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)
             _write_opening(prepared, journal, term)
             foreground.ready()
-            _coordinator(prepared, listener, PatientJournal(journal), term).run()
-            when_over(run)
+            patient = PatientJournal(journal, run.reserve)
+            try:
+                end = _coordinator(prepared, listener, patient, term).run()
+            finally:
+                patient.close()
+            if end is not None:
+                when_over(run)
 
     if not daemon.start(body, run.coordinator_log, front):
         raise NotStartedError(
@@ -80,7 +95,9 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
         prepared.plan,
         prepared.hosts,
         replan=replan,
+        under_way=prepared.under_way,
         activated=prepared.activated,
+        clocks=prepared.clocks,
         gathering=prepared.gathering,
         secrets=order.secrets,
         listener=listener,
@@ -91,7 +108,7 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
 
 def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
     run, plan = prepared.order.run, prepared.plan
-    if plan.generation == 1:
+    if plan.generation == 1 and prepared.under_way is None:
         _write_created(prepared.order, journal, [host.name for host in plan.hosts], len(plan.ranks))
     journal.append(
         records.COORDINATOR_STARTED,
@@ -101,8 +118,16 @@ def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
         term=term,
         remote=[host.name for host in plan.hosts if not host.local],
         took={name: round(seconds, 3) for name, seconds in prepared.took.items()},
+        clocks={host: round(ahead, 3) for host, ahead in prepared.clocks.items()},
     )
-    _write_plan(run, plan)
+    if prepared.clocks:
+        from launcher.check.groups.clock import difference  # not for a run on this machine alone
+
+        for host, ahead in prepared.clocks.items():
+            text = f"the clock of {host} is {difference(ahead)} from this machine's: times are told by this machine's"
+            journal.append(records.REMARK, text=text)
+    if prepared.under_way is None:
+        _write_plan(run, plan)
 
 
 def _write_created(order: Order, journal: Journal, hosts: list[str], workers: int | None) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.spec.model import RestartSpec
+from launcher.supervise.causes import CHECK
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -31,8 +31,10 @@ from launcher.supervise.events import (
     StopAsked,
     StopHow,
     Tick,
+    Yield,
 )
 from launcher.supervise.generation import Generation, Heard, Outcome
+from launcher.supervise.phases import Phase
 from launcher.supervise.policy import Enough, Failure, Policy
 from launcher.supervise.recovery import Recovery
 from worker.contract import records, wire
@@ -40,16 +42,6 @@ from worker.contract.states import RunState
 
 PORT_TRIES = 3
 GENERATIONS_APART = 4  # before a port is used again
-
-
-class Phase(Enum):
-    """Where a generation is, as seen from here."""
-
-    REACHING = "hosts are reached; when all obey, the ranks are started"
-    RUNNING = "the ranks have been started, and not every host's part is over"
-    PAUSING = "it has failed, and nothing is done for a while"
-    RECOVERING = "hosts that were lost are looked for"
-    PLANNING = "the next generation is being planned"
 
 
 class Machine:
@@ -77,8 +69,6 @@ class Machine:
         self._stop: StopHow | None = None
         self._ended = False
 
-    # What the shell may look at.
-
     @property
     def ended(self) -> bool:
         return self._ended
@@ -100,6 +90,16 @@ class Machine:
     def has_heard_of(self, host: str) -> bool:
         """Whether the host's agent has answered, at any time."""
         return host in self._seen
+
+    def take_over(self, stop: StopHow | None) -> list[Instruction]:
+        """Instead of `begin`: the plan's generation was begun by another coordinator. What became of it the agents
+        tell, or their journals. `stop`: how the run had been asked to stop."""
+        self._stop = stop
+        self._phase = Phase.RUNNING
+        self._generation.started = True
+        self._seen = dict.fromkeys(self.hosts, 0)
+        state = RunState.STOPPING if stop else RunState.STARTING
+        return [*self._to_state(state), *(Reach(host, start=False) for host in self.hosts)]
 
     def begin(self, now: float) -> list[Instruction]:
         """The first instructions of the run."""
@@ -177,6 +177,9 @@ class Machine:
 
     def _refused(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
         why = str(message.get("why", "no reason given"))
+        if int(message.get("term") or 0) > self.term:
+            self._ended = True
+            return [Yield(f"{host}: {why}")]
         text = f"the agent on {host} refused {message.get('what')}: {why}"
         return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "refused", "hint": ""})
 
@@ -184,11 +187,11 @@ class Machine:
         self._commanded.discard(host)
         if self._phase is Phase.REACHING and self.plan.generation == 1 and not self._policy.told:
             text = f"{host}: {why}"
-            return self._end(RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
-        if self._phase is not Phase.RUNNING:
-            self._recovery.lost(host, why, self._now)
-            return self._recover() if self._phase is Phase.REACHING else []
+            cause = {"host": host, "message": text, "how": "unreachable", "hint": CHECK}
+            return self._end(RunState.NOT_FIT, text, cause)
         self._recovery.lost(host, why, self._now)
+        if self._phase is not Phase.RUNNING:
+            return self._recover() if self._phase is Phase.REACHING else []
         over = host in self._generation.over
         return self._conclude_if_over() if over else self._do(self._generation.lose(host, why))
 
@@ -201,13 +204,9 @@ class Machine:
             return self._end(RunState.STOPPED, "stopped before the workers were started")
         self._generation.started = True
         self._phase, self._due = Phase.RUNNING, float("inf")
-        ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in self.plan.ranks]
-        fields = {
-            "generation": self.plan.generation,
-            "ranks": ranks,
-            "resumes": self.plan.resumes,
-            "epochs": self.plan.epochs,
-        }
+        p = self.plan
+        ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in p.ranks]
+        fields = {"generation": p.generation, "ranks": ranks, "resumes": p.resumes, "epochs": p.epochs}
         return [
             Note(records.GENERATION_STARTED, fields),
             *self._to_state(RunState.STARTING),
@@ -215,11 +214,12 @@ class Machine:
         ]
 
     def _agent_event(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
-        seq = event.get("seq")
-        if isinstance(seq, int):
+        if isinstance(seq := event.get("seq"), int):
             if seq <= self._seen.get(host, 0):
                 return []  # a new stream replays what the old one may have lost
             self._seen[host] = seq
+        if event.get("type") == records.CHECKPOINT_PRUNED and event.get("why"):
+            return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         if event.get("type") == records.GENERATION_ENDED:
             self._recovery.rests(host)
         if self._phase is not Phase.RUNNING:
@@ -236,8 +236,7 @@ class Machine:
         if heard.stop is not None:
             instructions += self._stop_hosts(*heard.stop)
         if heard.left:
-            host, why = heard.left
-            return [*instructions, *self._gone(host, why)]
+            return [*instructions, *self._gone(*heard.left)]
         return [*instructions, *self._conclude_if_over()]
 
     # Stopping.
@@ -245,13 +244,12 @@ class Machine:
     def _stop_asked(self, how: StopHow, by: str) -> list[Instruction]:
         if self._stop == "now" or (self._stop == how == "graceful"):
             return []
-        self._stop = how
+        self._stop, self._generation.asked_to_stop = how, True
         note = Note(records.STOP_REQUESTED, {"how": how, "by": by})
         if self._phase is not Phase.RUNNING:
             when = "between two generations" if self._policy.told else "before the workers were started"
             return [note, *self._end(RunState.STOPPED, f"stopped by {by} {when}")]
-        state = self._to_state(RunState.STOPPING) if self.state != RunState.STOPPING else []
-        return [note, *state, *self._stop_hosts(how, by)]
+        return [note, *self._to_state(RunState.STOPPING), *self._stop_hosts(how, by)]
 
     def _stop_hosts(self, how: str, reason: str, without: str = "") -> list[Instruction]:
         message = {"type": wire.STOP, "how": how, "reason": reason}
@@ -283,6 +281,7 @@ class Machine:
             "generation": self.plan.generation,
             "message": outcome.message,
             "pause_s": round(answer.pause_s, 3),
+            "progressed": failure.progressed,
         }
         return [
             Note(records.RESTART, fields),
@@ -293,12 +292,12 @@ class Machine:
     def _recover(self) -> list[Instruction]:
         """Reach the hosts that were lost."""
         if self._recovery.hopeless(self._now):
-            text = self._recovery.told(self._now)
-            return self._end(RunState.FAILED, text, {"message": text, "how": "unreachable", "hint": ""})
+            text, host = self._recovery.told(self._now), self._recovery.longest_gone
+            return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
         self._phase = Phase.RECOVERING
         missing = [host for host in self.hosts if host not in self._commanded]
         self._due = self._now + self._recovery.try_for_s() if missing else float("inf")
-        return [*(Reach(host) for host in missing), *self._plan_if_ready()]
+        return [*map(Reach, missing), *self._plan_if_ready()]
 
     def _plan_if_ready(self) -> list[Instruction]:
         if self._phase is not Phase.RECOVERING or self._commanded < set(self.hosts) or self._recovery.any_busy:
@@ -337,9 +336,9 @@ class Machine:
             return []
         if self._phase in (Phase.PAUSING, Phase.RECOVERING) or (self._phase is Phase.REACHING and self._policy.told):
             return self._recover()
-        waiting = ", ".join(host for host in self.hosts if host not in self._commanded)
-        text = f"no agent answered within {self._connect_s:g} s on {waiting}"
-        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": ""})
+        missing = ", ".join(host for host in self.hosts if host not in self._commanded)
+        text = f"no agent answered within {self._connect_s:g} s on {missing}"
+        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": CHECK})
 
     def _end(self, state: RunState, message: str, cause: Mapping[str, Any] | None = None) -> list[Instruction]:
         self._ended = True
@@ -347,5 +346,5 @@ class Machine:
         return [End(state, message, cause)]
 
     def _to_state(self, state: RunState) -> list[Instruction]:
-        self.state = state
-        return [Note(records.RUN_STATE, {"state": state.value})]
+        before, self.state = self.state, state
+        return [] if before is state else [Note(records.RUN_STATE, {"state": state.value})]

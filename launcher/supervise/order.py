@@ -10,11 +10,19 @@ from launcher.hosts.base import Host
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
-from launcher.supervise.events import MakePlan
+from launcher.supervise.events import MakePlan, StopHow
 
 if TYPE_CHECKING:
     from launcher.gather.gathering import Gathering
     from launcher.stage.remote import Activated
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """What another coordinator has left behind. `failures`: (seconds ago, whether it had progressed)."""
+
+    stop: StopHow | None = None
+    failures: tuple[tuple[float, bool], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,5 +46,7 @@ class Prepared:
     plan: LaunchPlan
     plan_again: Callable[[MakePlan], LaunchPlan]  # blocks; one call at a time
     activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
+    clocks: Mapping[str, float] = field(default_factory=dict)  # how far they are ahead, of hosts where they are wrong
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
     took: Mapping[str, float] = field(default_factory=dict)  # what the preparation was spent on, in seconds
+    under_way: UnderWay | None = None  # its plan's generation has been begun already

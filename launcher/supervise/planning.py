@@ -26,10 +26,14 @@ class Planning:
     def __init__(self, order: Order, look: Callable[[], Facts], bring: Bring) -> None:
         self._order = order
         self._facts: Facts = {}
-        self._look = look
+        self.look = look
         self._bring = bring
         self._resumes = order.resumes
         self._resume_dirs: Mapping[str, str] = {}
+
+    def going_on_from(self, plan: LaunchPlan) -> None:
+        """The run is at this plan already, which another coordinator had made."""
+        self._resumes = plan.resumes
 
     def first(self, examine: Callable[[Planner], LaunchPlan]) -> LaunchPlan:
         """The plan of the order's own generation: `examine` finds out what the hosts are like, and has it planned."""
@@ -65,7 +69,7 @@ class Planning:
         if not wanted.afresh:
             with contextlib.suppress(NotFitError):
                 return self._plan(wanted.generation, wanted.avoid_ports)
-        self._facts = self._look()
+        self._facts = self.look()
         with contextlib.suppress(NotFitError):
             return self._plan(wanted.generation, wanted.avoid_ports)
         # A small range of ports: one that was used lately and is free is better than none.

@@ -6,7 +6,7 @@ A budget per window, so that a run that fails once a day goes on for a month and
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from launcher.spec.model import RestartSpec
@@ -82,6 +82,12 @@ class Policy:
                 self._used_up(), "see the causes above; `restart: {max: …, per: …}` sets how often it is tried"
             )
         return Again(self.pause_s)
+
+    def recall(self, failures: Sequence[tuple[float, bool]]) -> None:
+        """Failures that an earlier coordinator was told of: (a time of the same clock, whether it had progressed)."""
+        for at, progressed in failures:
+            self._failures.append((at, 1 if progressed else _WITHOUT_PROGRESS))
+            self._fruitless = 0 if progressed else self._fruitless + 1
 
     @property
     def told(self) -> bool:

@@ -35,13 +35,20 @@ def prepare(order: Order, front: Front) -> Prepared:
     codes = {name: code for name, (code, _) in staged.items()}
     sources = {name: source for name, (_, source) in staged.items()}
 
+    planning = planning_here(order, codes, sources)
+    hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in spec.hosts}
+    return Prepared(order, hosts, planning.first(lambda plan: plan(planning.look())), planning.again)
+
+
+def planning_here(order: Order, codes: Mapping[str, str], sources: Mapping[str, str]) -> Planning:
+    """The plans of a run on this machine alone, of what is staged at these places, by host."""
+    spec, run = order.spec, order.run
+
     def facts() -> Facts:
         found = local_facts.gather(spec, run.path, codes=codes, sources=sources)
         return {name: replace(one, data=data_here(spec.data)) for name, one in found.items()} if spec.data else found
 
-    planning = Planning(order, facts, lambda folder: dict.fromkeys(codes, folder))
-    hosts: dict[str, Host] = {host.name: LocalHost(host.name) for host in spec.hosts}
-    return Prepared(order, hosts, planning.first(lambda plan: plan(facts())), planning.again)
+    return Planning(order, facts, lambda folder: dict.fromkeys(codes, folder))
 
 
 def find_secrets(spec: ClusterSpec, environ: Mapping[str, str]) -> dict[str, str]:

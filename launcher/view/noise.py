@@ -1,4 +1,4 @@
-"""TensorFlow's start-up noise: the lines that it prints at every start and that say nothing about this run."""
+"""TensorFlow's noise: what it prints at every start, and when a peer is lost, and that says nothing about this run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ _HARMLESS = (
     r"|Your kernel may have been built without NUMA support"
     r"|could not open file to read NUMA node)"
 )
+# How every survivor's collectives complain once one worker is gone; its trainer says the same in a line.
+_BROKEN = (
+    rf"[WE]{_ABSL}(?:ring_\w+|base_collective_executor|local_rendezvous|rpc_rendezvous_mgr|base_rendezvous_mgr"
+    r"|hierarchical_tree_broadcaster|collective_\w+)\.cc:\d+\] .*(?i:abort)"
+)
 _NOISE = re.compile(
     "|".join(
         (
@@ -26,6 +31,11 @@ _NOISE = re.compile(
             rf"{_OLDER}I {_SOURCE}",
             rf"[WE]{_ABSL}{_SOURCE}{_HARMLESS}",
             rf"{_OLDER}[WE] {_SOURCE}{_HARMLESS}",
+            _BROKEN,
+            r"Additional GRPC error information from remote target /job:worker/",
+            r":UNKNOWN:Error received from peer ",
+            r"The error could be from a previous operation\. Restart your program to reset\.\s*$",
+            r"\t \[\[\{\{(?:function_)?node [^{}]*\}\}(?:\{\{node [^{}]*\}\})?\]\]",
             r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
             r"To enable the following instructions: .* rebuild TensorFlow with the appropriate compiler flags",
             r"Skipping registering GPU devices",
@@ -38,7 +48,7 @@ _NOISE = re.compile(
 
 
 def is_noise(line: str) -> bool:
-    """Whether a line is one that TensorFlow prints at every start."""
+    """Whether a line is one that TensorFlow prints at every start, or in every survivor of a lost peer."""
     return _NOISE.match(line) is not None
 
 

@@ -17,7 +17,9 @@ from launcher.supervise.events import (
     Send,
     StartRanks,
     StopAsked,
+    StopHow,
     Tick,
+    Yield,
 )
 from tests.unit.machine_driver import Driver
 from worker.contract import records, wire
@@ -238,3 +240,55 @@ def test_a_plan_that_comes_too_late_is_not_used() -> None:
     driver.breaks()
     driver.tell(StopAsked("now", "Ctrl-C"))
     assert driver.plans() == []
+
+
+# A coordinator that comes later.
+
+
+def taken_over(hosts: dict[str, int], stop: StopHow | None = None) -> Driver:
+    driver = Driver(hosts, RESTARTS)
+    driver.all = driver.machine.take_over(stop)
+    return driver
+
+
+def test_who_takes_over_starts_nothing_and_hears_every_host_from_the_beginning() -> None:
+    driver = taken_over({"a": 1, "b": 1})
+    assert [i for i in driver.all if isinstance(i, Reach)] == [Reach("a", start=False), Reach("b", start=False)]
+    (command,) = driver.tell(HostReached("a", {"major": wire.MAJOR, "seq": 40, "generation": 1, "alive": [0]}))
+    assert isinstance(command, Send)
+    assert command.message["since"] == 0
+    assert driver.tell(AgentSaid("a", {"type": wire.COMMANDED})) == []
+    driver.begins_steps()
+    assert driver.machine.state == RunState.TRAINING
+    assert started(driver) == []
+
+
+def test_a_start_that_the_dead_coordinator_had_not_given_is_given() -> None:
+    driver = taken_over({"a": 1})
+    assert driver.reconnect("a", generation=0) == [StartRanks("a")]
+
+
+def test_what_failed_while_nobody_was_there_is_answered_with_another_generation() -> None:
+    driver = taken_over({"a": 1, "b": 1})
+    for host in "ab":
+        driver.reconnect(host, generation=1)
+    driver.begins_steps()
+    assert isinstance(driver.breaks(1, step=40)[-1], MakePlan)
+
+
+def test_a_stop_that_the_dead_coordinator_had_been_asked_for_stays_asked() -> None:
+    driver = taken_over({"a": 1}, stop="graceful")
+    (again,) = driver.reconnect("a", generation=1)
+    assert isinstance(again, Send)
+    assert (again.message["type"], again.message["how"]) == (wire.STOP, "graceful")
+    driver.rank_ends(0, RankState.STOPPED, exit_code=82)
+    driver.say("a", records.GENERATION_ENDED)
+    assert driver.end.state == RunState.STOPPED
+
+
+def test_a_coordinator_whose_place_was_taken_goes_without_a_word() -> None:
+    driver = training()
+    (only,) = driver.tell(AgentSaid("a", {"type": wire.REFUSED, "what": "renew", "why": "taken over", "term": 4}))
+    assert isinstance(only, Yield)
+    assert driver.machine.ended
+    assert driver.breaks() == []

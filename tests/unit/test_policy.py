@@ -87,3 +87,13 @@ def test_with_max_0_nothing_is_begun_again() -> None:
 
 def test_what_is_bound_to_come_again_is_not_tried_again() -> None:
     assert isinstance(policy().after(Failure("the loss is not finite", True, None, repeats=True), 0.0), Enough)
+
+
+def test_failures_that_an_earlier_coordinator_was_told_of_count() -> None:
+    subject = policy()
+    subject.recall([(-100.0, True), (-50.0, False)])
+    answer = subject.after(failure(), 0.0)
+    assert isinstance(answer, Enough)
+    old = policy()
+    old.recall([(-2 * HOUR, False), (-1.5 * HOUR, False)])
+    assert old.after(failure(), 0.0) == Again(0.0)

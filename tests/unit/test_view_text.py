@@ -86,6 +86,25 @@ def test_well_known_lines_of_other_machines_are_noise(line: str) -> None:
     assert is_noise(line)
 
 
+def test_what_survivors_of_a_lost_peer_print_is_noise_but_for_the_trainers_own_line() -> None:
+    lines = [
+        "E0000 00:00:1795536408.560303   22620 ring_alg.cc:291] Aborting RingGather with UNAVAILABLE: recvmsg:"
+        "Connection reset by peer",
+        "Additional GRPC error information from remote target /job:worker/replica:0/task:1 while calling "
+        "/tensorflow.WorkerService/RecvBuf:",
+        ':UNKNOWN:Error received from peer  {grpc_message:"recvmsg:Connection reset by peer", grpc_status:14}',
+        "E0000 00:00:1795536408.560359   22620 base_collective_executor.cc:252] BaseCollectiveExecutor::StartAbort "
+        "UNAVAILABLE: recvmsg:Connection reset by peer",
+        "W0000 00:00:1795536408.560545   23259 local_rendezvous.cc:412] Local rendezvous is aborting with status: "
+        "UNAVAILABLE: Collective ops is aborted by: recvmsg:Connection reset by peer",
+        "The error could be from a previous operation. Restart your program to reset.",
+        "\t [[{{function_node while_body_383}}{{node while/CollectiveGatherV2}}]] [type.googleapis.com/tensorflow."
+        "DerivedStatus='']",
+        "a worker of the cluster is gone: recvmsg:Connection reset by peer (heard from rank 1)",
+    ]
+    assert [line for line in lines if not is_noise(line)] == lines[-1:]
+
+
 @pytest.mark.parametrize(
     "line",
     [

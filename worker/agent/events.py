@@ -55,7 +55,8 @@ class Told(Value):
 
 
 class Published(Value):
-    """The checkpoint was whole and lies under its final name; `pruned` went to make room.
+    """The checkpoint was whole and lies under its final name; `pruned` went to make room, `unfetched` of it before it
+    was home, though it should not have.
 
     `arrays` is the hash of its arrays, or empty for a checkpoint that has none of that name.
     """
@@ -66,6 +67,7 @@ class Published(Value):
     why: Any
     pruned: Tuple[str, ...] = ()
     arrays: str = ""
+    unfetched: Tuple[str, ...] = ()
 
 
 class NotPublished(Value):
@@ -99,6 +101,10 @@ class DiskFull(Value):
     message: str
 
 
+class DiskRoom(Value):
+    """The disk that was full has room again."""
+
+
 class Bereft(Value):
     """The agent cannot stay (its warden died, or it was sent SIGTERM): end everything within ten seconds."""
 
@@ -107,7 +113,7 @@ class Bereft(Value):
 
 RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
-Event = Union[Connected, Disconnected, Received, DiskFull, Bereft, RankEvent]
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 
@@ -157,6 +163,7 @@ class Publish(Value):
     epoch: Any
     why: Any
     keep: Optional[int]
+    until_home: bool = False  # prune what is home, and nothing else as long as the disk has room
 
 
 class MoveOutput(Value):

@@ -38,7 +38,7 @@ CHECKPOINT = "checkpoint"  # generation, rank, name, step, epoch, why: published
 CHECKPOINT_REFUSED = (
     "checkpoint_refused"  # generation, rank, name, why: not whole, not of this generation, or unlike the one published
 )
-CHECKPOINT_PRUNED = "checkpoint_pruned"  # name
+CHECKPOINT_PRUNED = "checkpoint_pruned"  # name, and why if it should have stayed until it was home
 RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
 RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds after SIGKILL
 RANK_ENDED = (
@@ -46,13 +46,15 @@ RANK_ENDED = (
 )
 LEFTOVERS = "leftovers"  # generation, pids: what its ranks left behind, still there ten seconds after SIGKILL
 GENERATION_ENDED = "generation_ended"  # generation, reason
-DISK_FULL = "disk_full"  # message: the agent's own files cannot be written for now
+DISK_FULL = "disk_full"  # message: what is written on this host waits or is lost for now
+DISK_ROOM = "disk_room"  # there is room again
 LEASE_ENDED = "lease_ended"  # term
 AGENT_LEFT = "agent_left"  # reason
 
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
 RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
-# pid, start_time, boot_id, term, remote: hosts on other machines, took: {reached, made_ready, examined: seconds}
+# pid, start_time, boot_id, term, remote: hosts on other machines, took: {reached, made_ready, examined: seconds},
+# clocks: {host: seconds ahead} of those that are wrong
 COORDINATOR_STARTED = "coordinator_started"
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (
@@ -62,7 +64,7 @@ COPIES_DIFFER = (
     "copies_differ"  # generation, step, name, copies: [{rank, host, arrays}]: the workers have drifted apart
 )
 REPLANNED = "replanned"  # generation, resumes (a checkpoint's name, or empty)
-RESTART = "restart"  # generation (that failed), message, pause_s, and what CAUSE has but the log's lines
+RESTART = "restart"  # generation (that failed), message, pause_s, progressed, and what CAUSE has but the log's lines
 STOP_REQUESTED = "stop_requested"  # how, by
 LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
 LINK_BACK = "link_back"  # host, seconds: for which it was lost
