@@ -7,11 +7,11 @@ two seconds, since it says that this machine slept, and nothing about its ranks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..contract import records, wire
 from ..contract.states import RankState
+from ..contract.value import Value, made
 from . import events
 from .events import RANK_EVENTS, Event, Follow, Instruction, Leave, Outbox, RankEvent, Send
 from .generation import Generation
@@ -25,18 +25,16 @@ FIRST_GRACE_S = 5.0  # the relay that starts it has to connect first
 GUEST_S = 15.0  # how long a connection that does not command keeps an idle agent
 
 
-@dataclass(frozen=True)
-class Past:
+class Past(Value):
     """What the journal of this folder tells of earlier agents."""
 
     term: int = 0
     generation: int = 0
     seq: int = 0
-    unended: Dict[int, List[int]] = field(default_factory=dict)  # generation without an end: ranks without one
+    unended: Dict[int, List[int]] = made(default_factory=dict)  # generation without an end: ranks without one
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Value):
     """Who this agent is: what it says of itself in hello and journal. `token` makes its nonces its own."""
 
     host: str
@@ -45,7 +43,7 @@ class Identity:
     boot_id: str
     code: str
     token: str
-    more: Dict[str, Any] = field(default_factory=dict)  # for the journal only
+    more: Dict[str, Any] = made(default_factory=dict)  # for the journal only
 
 
 class Core:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
+from ..contract.value import Value, hidden
 from ..contract.wire import Message
 
 
@@ -13,22 +13,20 @@ class BadOrderError(Exception):
     """The message does not say what is needed; the text says what is wrong."""
 
 
-@dataclass(frozen=True)
-class RankOrder:
+class RankOrder(Value):
     """One rank to start. `message` tells how it is asked to stop: by the control pipe (a trainer), else by SIGTERM."""
 
     rank: int
     argv: Tuple[str, ...]
     cwd: str
-    env: Dict[str, str] = field(repr=False)
-    secrets: Dict[str, str] = field(repr=False)
+    env: Dict[str, str] = hidden()
+    secrets: Dict[str, str] = hidden()
     message: bool
     chief: bool
     unset: Tuple[str, ...] = ()  # of the agent's own environment
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(Value):
     """In seconds."""
 
     stop_s: float = 10.0
@@ -37,8 +35,7 @@ class Timeouts:
     stall_s: float = 300.0
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(Value):
     generation: int
     ranks: Tuple[RankOrder, ...]
     timeouts: Timeouts

@@ -10,11 +10,11 @@ import errno
 import json
 import os
 import signal
-from dataclasses import dataclass, field
-from typing import Dict, Mapping, NamedTuple, NoReturn, Optional, Tuple
+from typing import Dict, Mapping, NoReturn, Optional, Tuple
 
 from ..contract import names
 from ..contract.layout import HostFolder
+from ..contract.value import Value
 from . import processes
 from .orders import RankOrder
 
@@ -30,14 +30,14 @@ class SpawnError(Exception):
         self.hint = hint
 
 
-@dataclass
 class Berth:
     """What is there for a rank before its process is. The agent closes `log` and `listens` once it is on its way."""
 
-    env: Dict[str, str] = field(repr=False)
-    log: int
-    listens: Optional[int]  # the rank's end of its control pipe
-    control: Optional[int]  # our end of it; non-blocking
+    def __init__(self, env: Dict[str, str], log: int, listens: Optional[int], control: Optional[int]) -> None:
+        self.env = env
+        self.log = log
+        self.listens = listens  # the rank's end of its control pipe
+        self.control = control  # our end of it; non-blocking
 
     def close(self) -> None:
         """May be called twice; leaves `control` open."""
@@ -47,23 +47,24 @@ class Berth:
         self.log, self.listens = -1, None
 
 
-@dataclass
 class Child:
-    """A process that has been started. `words` is non-blocking and the agent's to close."""
+    """A process that has been started. `words` is non-blocking and the agent's to close: at its end of file, the exec
+    has succeeded."""
 
-    pid: int
-    start_time: int
-    words: int  # end of file: its exec succeeded
+    def __init__(self, pid: int, start_time: int, words: int) -> None:
+        self.pid = pid
+        self.start_time = start_time
+        self.words = words
 
 
-class Inherited(NamedTuple):
+class Inherited(Value):
     """A descriptor that goes to the program, and the variable that tells it the number."""
 
     variable: str
     descriptor: int
 
 
-class Program(NamedTuple):
+class Program(Value):
     """What is to be executed."""
 
     argv: Tuple[str, ...]
@@ -176,9 +177,8 @@ def _become(program: Program, words: int, agent: int) -> NoReturn:
         os.dup2(program.log, 2)
         env = program.env
         if program.inherits is not None:
-            variable, descriptor = program.inherits
-            os.set_inheritable(descriptor, True)
-            env[variable] = str(descriptor)
+            os.set_inheritable(program.inherits.descriptor, True)
+            env[program.inherits.variable] = str(program.inherits.descriptor)
         what = f"its working directory {program.cwd!r} cannot be entered"
         os.chdir(program.cwd)
         what = f"its program {program.argv[0]!r} cannot be started"

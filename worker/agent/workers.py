@@ -6,7 +6,7 @@ import contextlib
 import os
 import selectors
 import signal
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Union
 
 from ..contract import records
 from ..contract.layout import HostFolder
@@ -17,7 +17,10 @@ from .orders import RankOrder
 from .processes import Process
 from .spawn import MOST_WORDS, Berth, Child, SpawnError, last_words, prepare, spawn
 from .tail import Tail
-from .zygote import Callbacks, Nursery
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .zygote import Nursery
 
 POLL_S = 0.2
 STOP_LINE = b'{"type":"stop"}\n'
@@ -49,6 +52,26 @@ class _Worker:
             self.berth.control = None
 
 
+class _NoNursery:
+    """As long as no rank was to be forked."""
+
+    pid: Optional[int] = None
+    busy = False
+
+    def cancel(self, rank: int) -> None: ...
+
+    def distrust(self, why: str) -> None: ...
+
+    def reaped(self, pid: int, status: int) -> None: ...
+
+    def look(self) -> None: ...
+
+    def wait(self) -> float:
+        return float("inf")
+
+    def close(self) -> None: ...
+
+
 class Workers:
     """Every worker of the newest generation. `tell` is called with what happened; no method blocks or raises."""
 
@@ -69,7 +92,7 @@ class Workers:
         self._pause = _SWEEP_PAUSES[0]
         self._stuck_told = False
         self._strangers: Dict[int, int] = {}  # statuses of children that may turn out to be forked ranks
-        self._nursery = Nursery(place.zygote_log, selector, Callbacks(self._born, self._not_born, tell))
+        self._nursery: Union[Nursery, _NoNursery] = _NoNursery()
 
     def spawn(self, do: Spawn) -> None:
         """Start a rank. What it was in an earlier generation is forgotten: by then nothing of it is left."""
@@ -81,9 +104,17 @@ class Workers:
             return
         worker = _Worker(order, berth, Tail(self._place.progress(generation, order.rank)))
         self._workers[order.rank] = worker
-        why = self._nursery.ask(order, berth, do.wait_s) if do.zygote else ""
+        why = self._made_nursery().ask(order, berth, do.wait_s) if do.zygote else ""
         if why or not do.zygote:
             self._start_cold(worker, why)
+
+    def _made_nursery(self) -> Nursery:
+        if isinstance(self._nursery, _NoNursery):
+            from .zygote import Callbacks, Nursery  # an agent of programs need not import it
+
+            callbacks = Callbacks(self._born, self._not_born, self._tell)
+            self._nursery = Nursery(self._place.zygote_log, self._selector, callbacks)
+        return self._nursery
 
     def ask(self, rank: int) -> None:
         """Ask a rank to stop. If it does not read its pipe, its deadline will see to it."""

@@ -13,7 +13,6 @@ import os
 import selectors
 import socket
 import time
-from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from ..contract.machine import memory
@@ -43,13 +42,13 @@ class Callbacks(NamedTuple):
     tell: Callable[[Event], None]
 
 
-@dataclass
 class _Request:
-    rank: int
-    berth: Berth
-    body: bytes
-    deadline: float
-    line: Optional[socket.socket] = field(default=None)  # to the child, once it has been asked for
+    def __init__(self, rank: int, berth: Berth, body: bytes, deadline: float) -> None:
+        self.rank = rank
+        self.berth = berth
+        self.body = body
+        self.deadline = deadline
+        self.line: Optional[socket.socket] = None  # to the child, once it has been asked for
 
 
 class _Zygote(NamedTuple):

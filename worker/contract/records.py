@@ -56,7 +56,8 @@ AGENT_LEFT = "agent_left"  # reason
 
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
 RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
-# pid, start_time, boot_id, term, remote: hosts on other machines, clocks: {host: seconds ahead} of those that are wrong
+# pid, start_time, boot_id, term, remote: hosts on other machines, took: {reached, made_ready, examined: seconds},
+# clocks: {host: seconds ahead} of those that are wrong
 COORDINATOR_STARTED = "coordinator_started"
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (
