@@ -23,11 +23,11 @@ from worker.contract.layout import HostFolder
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
+    """A file system of 1 MiB."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = os.getuid() == 0 and not subprocess.call(
-        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "small", str(place)], stderr=subprocess.DEVNULL
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "small", str(place)], stderr=subprocess.DEVNULL
     )
     if not mounted:
         pytest.skip("a small file system can be made by root only")
