@@ -43,7 +43,7 @@ def test_a_users_own_modules_shadow_nothing_of_ours_and_are_not_shadowed(launche
     (job / "json.py").write_text("MINE = 'my json'\n")
     (job / "launcher").mkdir()
     (job / "launcher/__init__.py").write_text("MINE = 'my launcher'\n")
-    done = launcher.run("up", str(spec))
+    done = launcher.run("up", str(spec), "--verbose")
     assert done.stdout.count("my worker my launcher my json") == 2
 
 
@@ -119,7 +119,7 @@ def test_a_path_with_spaces_and_quotes_works(tmp_path: Path) -> None:
     folder.mkdir()
     with launcher_in(folder) as launcher:
         spec = launcher.program("import os; print('here:', os.getcwd())\n")
-        done = launcher.run("up", str(spec))
+        done = launcher.run("up", str(spec), "--verbose")
         assert done.stdout.count("here:") == 2
 
 
@@ -152,7 +152,7 @@ def test_two_runs_at_once_do_not_touch_each_other(launcher: Launcher) -> None:
 def test_secrets_reach_the_workers_and_no_file(launcher: Launcher) -> None:
     launcher.env["MY_TOKEN"] = "hunter2-very-secret"
     spec = launcher.program("import os; print('length', len(os.environ['MY_TOKEN']))\n", extra="secrets: [MY_TOKEN]\n")
-    done = launcher.run("up", str(spec))
+    done = launcher.run("up", str(spec), "--verbose")
     assert done.stdout.count(f"length {len('hunter2-very-secret')}") == 2
     for path in launcher.runs.rglob("*"):
         if path.is_file():
