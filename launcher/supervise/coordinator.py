@@ -211,6 +211,7 @@ class Coordinator:
             self._boots[host] = str(message.get("boot_id", ""))
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
+            self._links.close(host)  # it is for the machine to say whether an agent is to be started there
             self._over.add(host)
             self._catch_up(host)
             self._tell(HostGone(host, self._why_absent(host, message)))

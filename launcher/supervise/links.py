@@ -155,10 +155,11 @@ class Links:
 
     def _read(self, host: str) -> None:
         link = self._links[host]
-        if link.stream is None:
+        stream = link.stream
+        if stream is None:
             return
         try:
-            messages, is_open = link.stream.receive()
+            messages, is_open = stream.receive()
         except (wire.WireError, OSError):
             messages, is_open = [], False
         if messages:
@@ -167,7 +168,7 @@ class Links:
             if message["type"] == wire.HELLO:
                 self._answered(host, link)
             self._listener.said(host, message)
-        if not is_open:
+        if not is_open and link.stream is stream:  # whoever was told may have let go of it, and taken another
             self._ended(host, "")
 
     def _answered(self, host: str, link: _Link) -> None:
@@ -181,7 +182,10 @@ class Links:
         link.misses += 1
         if now - link.heard_at > self._silent_s and link.misses >= LEAST_MISSES:
             self._hosts[host].drop()
-            self._ended(host, f"nothing was heard for {now - link.heard_at:.0f} s")
+            if link.answered and link.lost_at is None:  # since then, and not since it was noticed
+                link.lost_at = link.heard_at
+                self._listener.link_lost(host, f"nothing was heard for {now - link.heard_at:.0f} s")
+            self._ended(host, "")
 
     def _ended(self, host: str, why: str) -> None:
         complaint = self.close(host) or why
