@@ -58,7 +58,7 @@ def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
             _say_how_to_come_back(run)
             return int(ExitCode.TRAINED)
         _await_report(run)
-    view = read_run(run)
+    view = read_run(run, book=True)
     print_ending(view, sys.stdout, report=_report_files(run))
     return int(EXIT_CODE_OF[view.state]) if view.state in RUN_ENDED else int(ExitCode.FAILED)
 

@@ -141,7 +141,7 @@ class RunView:
     agents: Mapping[str, int | None] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()  # what the coordinator had to say beside all this
     unreachable: Mapping[str, str] = field(default_factory=dict)  # host → why: what is told of it may be old
-    booking: Booking | None = None  # what its time was spent on; left out while it is followed
+    booking: Booking | None = None  # what its time was spent on, if that was asked for
 
     @property
     def ended(self) -> bool:

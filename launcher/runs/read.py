@@ -24,13 +24,14 @@ PROBE_EVERY_S = 1.0
 _HOSTS_ASKED = 3  # for the steps of a generation that is over
 
 
-def read_run(folder: RunFolder, probe: Probe = who_lives) -> RunView:
-    """All that can be told of a run now, with its book. Raises UsageError when the folder holds no run."""
+def read_run(folder: RunFolder, probe: Probe = who_lives, *, book: bool = False) -> RunView:
+    """All that can be told of a run now; with `book`, what its time was spent on, too. Raises UsageError when the
+    folder holds no run."""
     reader = RunReader(folder, probe)
     view = reader.poll()
     if not reader.found:
         raise UsageError(f"{folder.path} holds no run", hint="launcher list shows the runs that there are")
-    return replace(view, booking=reader.booking(view, time.time()))
+    return replace(view, booking=reader.booking(view, time.time())) if book else view
 
 
 class RunReader:

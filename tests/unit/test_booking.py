@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from hypothesis import given
@@ -13,10 +16,14 @@ from hypothesis import strategies as st
 from launcher.runs.booking import Story, booking
 from launcher.runs.folder import RunFolder
 from launcher.runs.ledger import Booking, Life, Use
-from launcher.runs.model import Alive
-from launcher.runs.read import RunReader
+from launcher.runs.model import Alive, RunView
+from launcher.runs.read import RunReader, read_run
 from launcher.runs.tail import Progress
 from launcher.runs.told import told_by_coordinator
+from launcher.view import values
+from launcher.view.ending import print_ending
+from launcher.view.report import print_report
+from launcher.view.tables import print_status
 from tests.fake_run import nobody
 from worker.contract import records
 from worker.contract.records import Record
@@ -266,6 +273,52 @@ def test_the_recorded_history_of_two_kills(tmp_path: Path) -> None:
     ]
     assert spent(book) == {"training": 25.361, "checkpoint": 0.368, "start": 33.258, "restart": 0.035, "rescue": 0.346}
     assert "SIGKILL" in book.lives[0].reason
+
+
+def recorded(tmp_path: Path) -> RunView:
+    shutil.copytree(TWO_KILLS, tmp_path / "fashion")
+    return read_run(RunFolder(tmp_path / "fashion"), nobody, book=True)
+
+
+def printed(show: Callable[[TextIO], None]) -> list[str]:
+    out = io.StringIO()
+    show(out)
+    return [" ".join(line.split()) for line in out.getvalue().splitlines()]
+
+
+def test_the_report_has_a_table_of_the_time_and_one_of_the_generations(tmp_path: Path) -> None:
+    view = recorded(tmp_path)
+    lines = printed(lambda out: print_report(view, [], out))
+    assert "training 25.4 s 42.7 % steps that count, and validation" in lines
+    assert (
+        "in all 59.4 s 100.0 % goodput 55.7 %: training's share of what came after the first step, at 13.8 s" in lines
+    )
+    assert any(
+        line.startswith("2 20") and "g1-s97 2 on here 10.2 s 91 12.3 s rank 0 on here was" in line for line in lines
+    )
+    assert "2 1.910 s – 10.2 s 0.019 s 0.171 s" in lines
+
+
+def test_status_and_the_ending_say_it_in_a_line(tmp_path: Path) -> None:
+    view = recorded(tmp_path)
+    line = "59.4 s: start 56.0 %, training 42.7 %, checkpoint 0.6 %, rescue 0.6 %, restart 0.1 %; goodput 55.7 %"
+    status = printed(lambda out: print_status(view, out))
+    assert f"time {line}" in status
+    assert any("SIGKILL" in row for row in status)
+    ending = printed(lambda out: print_ending(view, out))
+    assert f"time: {line}" in ending
+    assert any(row.startswith("3 generations, 0 steps done again") for row in ending)
+
+
+def test_json_has_every_heading_and_every_generation(tmp_path: Path) -> None:
+    view = recorded(tmp_path)
+    for told in (values.status(view)["booking"], values.report(view)["booking"]):
+        assert list(told["seconds"]) == list(told["percent"]) == [str(use) for use in Use]
+        assert round(sum(told["seconds"].values()), 6) == told["total_s"] == 59.368
+        assert told["goodput"] == 0.5565
+        assert [life["resumes"] for life in told["generations"]] == [None, "g1-s97", "g2-s188"]
+        assert told["generations"][1]["seconds"]["rescue"] == 0.171
+    assert values.status(replace(view, booking=None))["booking"] is None
 
 
 # Any history.
