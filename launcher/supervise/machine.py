@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.spec.model import RestartSpec
+from launcher.supervise.causes import CHECK
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -186,11 +187,11 @@ class Machine:
         self._commanded.discard(host)
         if self._phase is Phase.REACHING and self.plan.generation == 1 and not self._policy.told:
             text = f"{host}: {why}"
-            return self._end(RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
-        if self._phase is not Phase.RUNNING:
-            self._recovery.lost(host, why, self._now)
-            return self._recover() if self._phase is Phase.REACHING else []
+            cause = {"host": host, "message": text, "how": "unreachable", "hint": CHECK}
+            return self._end(RunState.NOT_FIT, text, cause)
         self._recovery.lost(host, why, self._now)
+        if self._phase is not Phase.RUNNING:
+            return self._recover() if self._phase is Phase.REACHING else []
         over = host in self._generation.over
         return self._conclude_if_over() if over else self._do(self._generation.lose(host, why))
 
@@ -213,11 +214,12 @@ class Machine:
         ]
 
     def _agent_event(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
-        seq = event.get("seq")
-        if isinstance(seq, int):
+        if isinstance(seq := event.get("seq"), int):
             if seq <= self._seen.get(host, 0):
                 return []  # a new stream replays what the old one may have lost
             self._seen[host] = seq
+        if event.get("type") == records.CHECKPOINT_PRUNED and event.get("why"):
+            return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         if event.get("type") == records.GENERATION_ENDED:
             self._recovery.rests(host)
         if self._phase is not Phase.RUNNING:
@@ -234,8 +236,7 @@ class Machine:
         if heard.stop is not None:
             instructions += self._stop_hosts(*heard.stop)
         if heard.left:
-            host, why = heard.left
-            return [*instructions, *self._gone(host, why)]
+            return [*instructions, *self._gone(*heard.left)]
         return [*instructions, *self._conclude_if_over()]
 
     # Stopping.
@@ -243,7 +244,7 @@ class Machine:
     def _stop_asked(self, how: StopHow, by: str) -> list[Instruction]:
         if self._stop == "now" or (self._stop == how == "graceful"):
             return []
-        self._stop = how
+        self._stop, self._generation.asked_to_stop = how, True
         note = Note(records.STOP_REQUESTED, {"how": how, "by": by})
         if self._phase is not Phase.RUNNING:
             when = "between two generations" if self._policy.told else "before the workers were started"
@@ -291,8 +292,8 @@ class Machine:
     def _recover(self) -> list[Instruction]:
         """Reach the hosts that were lost."""
         if self._recovery.hopeless(self._now):
-            text = self._recovery.told(self._now)
-            return self._end(RunState.FAILED, text, {"message": text, "how": "unreachable", "hint": ""})
+            text, host = self._recovery.told(self._now), self._recovery.longest_gone
+            return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
         self._phase = Phase.RECOVERING
         missing = [host for host in self.hosts if host not in self._commanded]
         self._due = self._now + self._recovery.try_for_s() if missing else float("inf")
@@ -337,7 +338,7 @@ class Machine:
             return self._recover()
         missing = ", ".join(host for host in self.hosts if host not in self._commanded)
         text = f"no agent answered within {self._connect_s:g} s on {missing}"
-        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": ""})
+        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": CHECK})
 
     def _end(self, state: RunState, message: str, cause: Mapping[str, Any] | None = None) -> list[Instruction]:
         self._ended = True

@@ -69,6 +69,7 @@ class Core:
         self._beat_at = 0.0
         self._idle_until = FIRST_GRACE_S
         self._must_leave = ""
+        self._disk_is_full = False
         self.left = False
         self._out.write(records.AGENT_STARTED, host=identity.host, run=identity.run, pid=identity.pid,
                         boot_id=identity.boot_id, code=identity.code, **identity.more)  # fmt: skip
@@ -91,6 +92,8 @@ class Core:
         if not self.left:
             self._look_at_lease()
             if self._generation is not None:
+                if self._disk_is_full:
+                    self._generation.excuse_silence(self._t)
                 self._generation.tick(self._t)
             self._beat()
             self._maybe_leave()
@@ -249,7 +252,12 @@ class Core:
                 self._maybe_leave()
 
     def _disk_full(self, event: events.DiskFull) -> None:
+        self._disk_is_full = True
         self._out.write(records.DISK_FULL, message=event.message[:MOST_TEXT])
+
+    def _disk_room(self, _: events.DiskRoom) -> None:
+        self._disk_is_full = False
+        self._out.write(records.DISK_ROOM)
 
     def _bereft(self, event: events.Bereft) -> None:
         if not self._must_leave:
@@ -299,6 +307,7 @@ class Core:
         events.Disconnected: _disconnected,
         events.Received: _received,
         events.DiskFull: _disk_full,
+        events.DiskRoom: _disk_room,
         events.Bereft: _bereft,
         **dict.fromkeys(RANK_EVENTS, _of_ranks),
     }

@@ -57,7 +57,8 @@ class Told(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The checkpoint was whole and lies under its final name; `pruned` went to make room.
+    """The checkpoint was whole and lies under its final name; `pruned` went to make room, `unfetched` of it before it
+    was home, though it should not have.
 
     `arrays` is the hash of its arrays, or empty for a checkpoint that has none of that name.
     """
@@ -68,6 +69,7 @@ class Published(NamedTuple):
     why: Any
     pruned: Tuple[str, ...] = ()
     arrays: str = ""
+    unfetched: Tuple[str, ...] = ()
 
 
 class NotPublished(NamedTuple):
@@ -101,6 +103,10 @@ class DiskFull(NamedTuple):
     message: str
 
 
+class DiskRoom(NamedTuple):
+    """The disk that was full has room again."""
+
+
 class Bereft(NamedTuple):
     """The agent cannot stay (its warden died, or it was sent SIGTERM): end everything within ten seconds."""
 
@@ -109,7 +115,7 @@ class Bereft(NamedTuple):
 
 RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
-Event = Union[Connected, Disconnected, Received, DiskFull, Bereft, RankEvent]
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 
@@ -159,6 +165,7 @@ class Publish(NamedTuple):
     epoch: Any
     why: Any
     keep: Optional[int]
+    until_home: bool = False  # prune what is home, and nothing else as long as the disk has room
 
 
 class MoveOutput(NamedTuple):
