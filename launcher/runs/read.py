@@ -9,6 +9,7 @@ from dataclasses import replace
 from launcher.errors import UsageError
 from launcher.runs.alive import who_lives
 from launcher.runs.booking import Story, booking
+from launcher.runs.clocks import events_by_ours, progress_by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.ledger import Booking
 from launcher.runs.model import Alive, RunView
@@ -75,18 +76,21 @@ class RunReader:
 
     def booking(self, view: RunView, now: float) -> Booking | None:
         """What the run's time was spent on. Reads the ends of the progress files of earlier generations, too."""
+        ahead = told_by_coordinator(self._journal.records).clocks
         progress: dict[int, dict[int, Progress]] = {}
         for generation in view.generations:
             for rank, host in _one_of_each_host(generation.ranks):
                 tail = ProgressTail(self.folder.host(host).progress(generation.generation, rank))
                 tail.read()
-                progress.setdefault(generation.generation, {})[rank] = tail.progress
+                progress.setdefault(generation.generation, {})[rank] = progress_by_ours(
+                    tail.progress, ahead.get(host, 0.0)
+                )
         return booking(
             Story(
                 begins_at=view.started_at,
                 ends_at=view.ended_at if view.ended else now,
                 run_events=self._journal.records,
-                host_events=self._host_events(),
+                host_events=events_by_ours(self._host_events(), ahead),
                 generations=view.generations,
                 progress=progress,
                 with_steps=view.epochs_planned is not None,

@@ -201,3 +201,8 @@ def last_lines(path: str | Path, count: int) -> list[bytes]:
     while found := tail.read():
         lines += found
     return (lines + tail.rest())[-count:]
+
+
+def last_words(log: str, count: int) -> list[str]:
+    """The last lines of a log as text. Control characters stay: whoever shows the lines neutralises them."""
+    return [line.decode("utf-8", "replace").rstrip("\r\n") for line in last_lines(log, count)]

@@ -22,8 +22,11 @@ LAST_LINES = 15
 _LOOK_BACK = 60
 
 
-def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = ()) -> None:
-    """Say what became of a run that a view has followed to its end, or that goes on without its coordinator."""
+def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = (), remarks: Sequence[str] = ()) -> None:
+    """Say what became of a run that a view has followed to its end, or that goes on without its coordinator.
+
+    `remarks`: those that came after the view had ended.
+    """
     say = Says(out)
     say.line()
     if view.epochs:
@@ -41,6 +44,8 @@ def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = ()) -> 
         say.line(f"model:  {view.model}")
     if report:
         say.line(f"report: {report[0].parent} ({', '.join(path.name for path in report)})")
+    for text in remarks:
+        say.line(text)
     if not view.ended:
         _goes_on(view, say)
     elif view.state == RunState.TRAINED:

@@ -147,6 +147,10 @@ def test_three_kills_cost_no_finished_step_and_not_one_bit(tmp_path: Path) -> No
             reached = [e["step"] for e in of(launcher, "rank_ended", generation)]
             assert step >= max(reached), "survivors' newest whole step is where the next generation begins"
         report = launcher.json("report")
+        booked = report["booking"]
+        assert round(sum(booked["seconds"].values()), 6) == booked["total_s"]
+        assert [(life["done_again"], bool(life["reason"])) for life in booked["generations"]] == [(0, True)] * 4
+        assert 0 < booked["seconds"]["checkpoint"] < booked["seconds"]["training"]
         assert [epoch["epoch"] for epoch in report["epochs"]] == list(range(1, 13))
         assert launcher.alive() == []
 
