@@ -216,7 +216,11 @@ class _Bookkeeper:
             self._ended_ms += amount
 
     def back_at(self, host: str, since: float) -> float:
-        """When a host's agent obeyed again."""
+        """When a host's link was there again, or its agent obeyed."""
+        for record in self._story.run_events:
+            at = when(record)
+            if record["type"] == records.LINK_BACK and text(record, "host") == host and at is not None and at > since:
+                return at
         for record in self._story.host_events.get(host, ()):
             at = when(record)
             if record["type"] == records.COMMANDED_BY and at is not None:
@@ -257,6 +261,9 @@ class _Gap:
         kind = record["type"]
         if kind == records.LINK_LOST:
             self._away.add(text(record, "host"))
+            if self._use is Use.RESTART:
+                self._advance(at)
+                self._wait_until = max(self._wait_until, self._keeper.back_at(text(record, "host"), at))
         elif kind == records.LINK_BACK:
             self._away.discard(text(record, "host"))
         elif kind == records.RESTART:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +47,7 @@ from launcher.supervise.order import UnderWay
 from launcher.supervise.orders import start_message
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
+from launcher.supervise.signals import wakened
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
@@ -101,7 +100,7 @@ class Coordinator:
         self._clocks = clocks or {}
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
-        self._home = Homecoming(gathering, journal, plan) if gathering else None
+        self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
@@ -117,10 +116,8 @@ class Coordinator:
     def run(self) -> End | None:
         """Blocks until the run has ended, everything is gone and the end is written down. None: it is another
         coordinator's now, and nothing was written."""
-        with self._signals() as wake:
-            self._selector.register(wake, selectors.EVENT_READ, self._on_signal)
-            if self._home:
-                self._home.begin()
+        with wakened() as self._wake:
+            self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
             self._perform(self._first_instructions())
             while not self._machine.ended:
                 self._turn(0.5)
@@ -324,29 +321,7 @@ class Coordinator:
             fields["hint"] = self._disks.hint(fields["host"]) or fields.get("hint", "")
         return fields
 
-    # Signals.
-
-    @contextlib.contextmanager
-    def _signals(self) -> Any:
-        """SIGTERM asks for a graceful stop; a second one for a stop at once. Yields the socket that signals wake."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        self._wake = ours
-        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(ignored, signal.SIG_IGN)
-        try:
-            yield ours
-        finally:
-            signal.set_wakeup_fd(before)
-            ours.close()
-            theirs.close()
-
-    def _on_signal(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            for number in self._wake.recv(64):
-                if number == signal.SIGTERM:
-                    how: StopHow = "now" if self._machine.state == RunState.STOPPING else "graceful"
-                    self._tell(StopAsked(how, "SIGTERM to the coordinator"))
+    def _signalled(self) -> None:
+        for _ in range(self._wake.terms()):
+            how: StopHow = "now" if self._machine.state == RunState.STOPPING else "graceful"
+            self._tell(StopAsked(how, "SIGTERM to the coordinator"))

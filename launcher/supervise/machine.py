@@ -94,7 +94,7 @@ class Machine:
     def take_over(self, stop: StopHow | None) -> list[Instruction]:
         """Instead of `begin`: the plan's generation was begun by another coordinator. What became of it the agents
         tell, or their journals. `stop`: how the run had been asked to stop."""
-        self._stop = stop
+        self._stop, self._generation.asked_to_stop = stop, stop is not None
         self._phase = Phase.RUNNING
         self._generation.started = True
         self._seen = dict.fromkeys(self.hosts, 0)
