@@ -111,7 +111,7 @@ class AgentClient:
         message: wire.Message = self.wait(found, f"{type_} {fields}")
         return message
 
-    def event(self, type_: str, **fields: Any) -> records.Record:
+    def event(self, type_: str, patience_s: float | None = None, **fields: Any) -> records.Record:
         """The first event like this, waited for."""
 
         def found() -> records.Record | None:
@@ -119,7 +119,7 @@ class AgentClient:
                 (e for e in self.events if e["type"] == type_ and all(e.get(k) == v for k, v in fields.items())), None
             )
 
-        event: records.Record = self.wait(found, f"{type_} {fields}")
+        event: records.Record = self.wait(found, f"{type_} {fields}", patience_s)
         return event
 
     def command(self, term: int = 1) -> AgentClient:
@@ -151,8 +151,8 @@ class AgentClient:
             self.event(records.RANK_FIRST_STEP, rank=rank, generation=generation)
         return self.started(*ranks, generation=generation)
 
-    def ended(self, rank: int, generation: int = 1) -> records.Record:
-        return self.event(records.RANK_ENDED, rank=rank, generation=generation)
+    def ended(self, rank: int, generation: int = 1, patience_s: float | None = None) -> records.Record:
+        return self.event(records.RANK_ENDED, patience_s, rank=rank, generation=generation)
 
     def hang_up(self) -> None:
         """Close the connection as a coordinator that ends does."""

@@ -164,7 +164,7 @@ def test_a_killed_rank_failed_and_its_peers_are_rescued_or_ended(house: AgentHou
     assert agent.event(records.CHECKPOINT)["why"] == "rescue"
 
 
-def test_a_survivor_that_does_not_leave_is_ended_after_its_five_seconds(house: AgentHouse, tmp_path: Path) -> None:
+def test_a_survivor_that_does_not_leave_is_ended_after_its_fifteen_seconds(house: AgentHouse, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     agent = house.reach(folder).command()
     go = tmp_path / "go"
@@ -172,8 +172,9 @@ def test_a_survivor_that_does_not_leave_is_ended_after_its_five_seconds(house: A
     house.watch(*agent.stepping(0))
     go.touch()
     failed_at = agent.ended(1)["t"]
-    assert agent.ended(0)["state"] == "ended"
-    assert 5.0 < agent.ended(0)["t"] - failed_at < 8.0
+    ended = agent.ended(0, patience_s=25.0)
+    assert ended["state"] == "ended"
+    assert 15.0 < ended["t"] - failed_at < 18.0
 
 
 def test_a_frozen_rank_is_found_by_its_silence(house: AgentHouse, tmp_path: Path) -> None:
