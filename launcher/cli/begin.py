@@ -39,6 +39,6 @@ def draw_report(run: RunFolder) -> None:
     from launcher.view.report import write_report
 
     try:
-        write_report(run, read_run(run))
+        write_report(run, read_run(run, book=True))
     except (LauncherError, OSError) as error:
         print(f"the report could not be written: {error}", file=sys.stderr)

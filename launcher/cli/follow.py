@@ -58,8 +58,9 @@ def follow(run: RunFolder, *, plain: bool, verbose: bool, owns: bool) -> int:
             _say_how_to_come_back(run)
             return int(ExitCode.TRAINED)
         _await_report(run)
-    view = read_run(run)
-    print_ending(view, sys.stdout, report=_report_files(run))
+    view = read_run(run, book=True)
+    late = view.remarks[len(follower.view.remarks) :]
+    print_ending(view, sys.stdout, report=_report_files(run), remarks=late)
     return int(EXIT_CODE_OF[view.state]) if view.state in RUN_ENDED else int(ExitCode.FAILED)
 
 

@@ -28,7 +28,7 @@ def report(
     from launcher.view.report import print_report, write_report
 
     folder = find(run, known_folders(os.environ), for_reading=True)
-    view = read_run(folder)
+    view = read_run(folder, book=True)
     files = write_report(folder, view, pictures=not no_pictures)
     if as_json:
         print(json.dumps(values.report(view), indent=2))

@@ -25,7 +25,7 @@ def status(
     from launcher.runs.read import read_run
     from launcher.view import tables, values
 
-    view = read_run(find(run, known_folders(os.environ), for_reading=True))
+    view = read_run(find(run, known_folders(os.environ), for_reading=True), book=True)
     if as_json:
         print(json.dumps(values.status(view), indent=2))
     else:

@@ -34,9 +34,10 @@ def events_by_ours(
 
 def progress_by_ours(progress: Progress, ahead_s: float) -> Progress:
     """What a rank on such a host tells of its progress."""
-    first = progress.first_step_at
+    first_step_at = progress.first_step_at
     return replace(
         progress,
+        first=None if progress.first is None else by_ours(progress.first, ahead_s),
         step=None if progress.step is None else by_ours(progress.step, ahead_s),
-        first_step_at=None if first is None else first - ahead_s,
+        first_step_at=None if first_step_at is None else first_step_at - ahead_s,
     )

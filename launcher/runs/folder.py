@@ -5,6 +5,7 @@
   plan.g<generation>.json  each generation's plan         events.jsonl the coordinator's journal
   coordinator.log          what the coordinator prints if something is wrong with it
   hosts/<host>/            the mirror of a host's folder; a local host's folder is that folder itself
+  hooks.log                what coordinator.on_end and on_event printed
   report/                  loss.png, accuracy.png, metrics.csv, metrics.json
 """
 
@@ -45,6 +46,10 @@ class RunFolder:
     @property
     def coordinator_log(self) -> Path:
         return self.path / "coordinator.log"
+
+    @property
+    def hooks_log(self) -> Path:
+        return self.path / "hooks.log"
 
     @property
     def report(self) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,14 @@ _PIECE = 1 << 18
 
 
 class Journal:
-    """The one writer of a journal. Records are numbered from 1 by `seq`, going on where the file ends."""
+    """The one writer of a journal. Records are numbered from 1 by `seq`, going on where the file ends.
 
-    def __init__(self, path: Path) -> None:
+    `heard` is called with each record once it is written; it must not block.
+    """
+
+    def __init__(self, path: Path, heard: Callable[[Record], None] | None = None) -> None:
         self._path = path
+        self._heard = heard
         self._seq = max((integer(r, "seq") or 0 for r in stream(path)), default=0)
         self._torn = _ends_in_mid_line(path)
         fresh = not path.exists()
@@ -51,7 +55,10 @@ class Journal:
             raise cannot_write(self._path, error) from error
         self._torn = False
         self._seq += 1
-        return records.parse(line)[0][0]
+        record = records.parse(line)[0][0]
+        if self._heard:
+            self._heard(record)
+        return record
 
     def close(self) -> None:
         """May be called twice."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from launcher.runs.copies import Divergence
+from launcher.runs.ledger import Booking
 from worker.contract.states import RUN_ALIVE, RankState, RunState
 
 
@@ -140,6 +141,7 @@ class RunView:
     agents: Mapping[str, int | None] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()  # what the coordinator had to say beside all this
     unreachable: Mapping[str, str] = field(default_factory=dict)  # host → why: what is told of it may be old
+    booking: Booking | None = None  # what its time was spent on, if that was asked for
 
     @property
     def ended(self) -> bool:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from launcher.errors import UsageError
 from launcher.runs.alive import who_lives
+from launcher.runs.booking import Story, booking
+from launcher.runs.clocks import events_by_ours, progress_by_ours
 from launcher.runs.folder import RunFolder
+from launcher.runs.ledger import Booking
 from launcher.runs.model import Alive, RunView
 from launcher.runs.state import fold
 from launcher.runs.tail import Progress, ProgressTail, RecordTail
 from launcher.runs.told import safe_name, told_by_coordinator
 from worker.contract import records
 from worker.contract.records import Record
+from worker.contract.states import RunState
 
 Probe = Callable[[RunFolder, Sequence[Record], Mapping[str, Sequence[Record]]], Alive]
 PROBE_EVERY_S = 1.0
+_HOSTS_ASKED = 3  # for the steps of a generation that is over
 
 
-def read_run(folder: RunFolder, probe: Probe = who_lives) -> RunView:
-    """All that can be told of a run now. Raises UsageError when the folder holds no run."""
+def read_run(folder: RunFolder, probe: Probe = who_lives, *, book: bool = False) -> RunView:
+    """All that can be told of a run now; with `book`, what its time was spent on, too. Raises UsageError when the
+    folder holds no run."""
     reader = RunReader(folder, probe)
     view = reader.poll()
     if not reader.found:
         raise UsageError(f"{folder.path} holds no run", hint="launcher list shows the runs that there are")
-    return view
+    return replace(view, booking=reader.booking(view, time.time())) if book else view
 
 
 class RunReader:
@@ -67,6 +74,31 @@ class RunReader:
             self._view = fold(self.folder, self._journal.records, self._host_events(), self._newest(), self._alive)
         return self._view
 
+    def booking(self, view: RunView, now: float) -> Booking | None:
+        """What the run's time was spent on. Reads the ends of the progress files of earlier generations, too."""
+        ahead = told_by_coordinator(self._journal.records).clocks
+        progress: dict[int, dict[int, Progress]] = {}
+        for generation in view.generations:
+            for rank, host in _one_of_each_host(generation.ranks):
+                tail = ProgressTail(self.folder.host(host).progress(generation.generation, rank))
+                tail.read()
+                progress.setdefault(generation.generation, {})[rank] = progress_by_ours(
+                    tail.progress, ahead.get(host, 0.0)
+                )
+        return booking(
+            Story(
+                begins_at=view.started_at,
+                ends_at=view.ended_at if view.ended else now,
+                run_events=self._journal.records,
+                host_events=events_by_ours(self._host_events(), ahead),
+                generations=view.generations,
+                progress=progress,
+                with_steps=view.epochs_planned is not None,
+                lives=not view.ended,
+                finished=view.state is RunState.TRAINED,
+            )
+        )
+
     def _ask_who_lives(self) -> bool:
         now = self._clock()
         if self._probed_at is not None and now - self._probed_at < PROBE_EVERY_S:
@@ -103,3 +135,12 @@ class RunReader:
 
     def _newest(self) -> dict[int, Progress]:
         return {rank: tail.progress for rank, tail in self._progress.items()}
+
+
+def _one_of_each_host(ranks: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The chief, and one rank on each of a few other hosts: they walk in step, but a file may not have come home."""
+    found: dict[str, int] = {}
+    for rank, host in sorted(ranks):
+        if safe_name(host):
+            found.setdefault(host, rank)
+    return [(rank, host) for host, rank in list(found.items())[:_HOSTS_ASKED]]

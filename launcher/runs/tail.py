@@ -84,9 +84,10 @@ class RecordTail:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a rank's progress file tells: its phases in order, and the newest step."""
+    """What a rank's progress file tells: its phases in order, the first record of a step and the newest one."""
 
     phases: tuple[tuple[str, float], ...] = ()
+    first: Record | None = None
     step: Record | None = None
     first_step_at: float | None = None
 
@@ -125,7 +126,7 @@ class ProgressTail:
 
     def _take(self, record: Record) -> None:
         if record["type"] == records.STEP:
-            self.progress = replace(self.progress, step=record)
+            self.progress = replace(self.progress, step=record, first=self.progress.first or record)
         elif record["type"] == records.PHASE:
             name, seconds = text(record, "name")[:40], number(record, "seconds")
             if not name or seconds is None or len(self.progress.phases) >= _MAX_PHASES:
@@ -200,3 +201,8 @@ def last_lines(path: str | Path, count: int) -> list[bytes]:
     while found := tail.read():
         lines += found
     return (lines + tail.rest())[-count:]
+
+
+def last_words(log: str, count: int) -> list[str]:
+    """The last lines of a log as text. Control characters stay: whoever shows the lines neutralises them."""
+    return [line.decode("utf-8", "replace").rstrip("\r\n") for line in last_lines(log, count)]

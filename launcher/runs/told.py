@@ -86,6 +86,7 @@ def _generation_started(told: RunTold, record: Record) -> None:
         return
     ranks = [(integer(item, "rank"), text(item, "host")) for item in objects(record, "ranks")]
     told.epochs = integer(record, "epochs") or told.epochs
+    told.unreachable = {}  # it does not start before every host obeys
     told.generations[generation] = GenerationView(
         generation=generation,
         started_at=number(record, "t"),

@@ -18,8 +18,6 @@ LATER: dict[str, str | None] = {
     "restart.grow": None,
     "restart.spares": None,
     "restart.keep_warm": None,
-    "coordinator.on_end": None,
-    "coordinator.on_event": None,
 }
 
 

@@ -158,9 +158,11 @@ class RestartSpec:
 
 @dataclass(frozen=True)
 class CoordinatorSpec:
-    """Where runs are kept on the coordinator's machine."""
+    """Where runs are kept on the coordinator's machine, and programs there that are called: absolute paths."""
 
     runs: str
+    on_end: str | None = None
+    on_event: str | None = None
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         name=spec.name,
         hosts=hosts,
         sync=_sync(given.get("sync") or schema.Sync(), report, places),
-        coordinator=CoordinatorSpec(_runs(given.get("coordinator"), places)),
+        coordinator=_coordinator(given.get("coordinator"), places),
         train=train,
         program=program,
         secrets=_secrets(given.get("secrets", []), hosts, report),
@@ -188,6 +188,12 @@ def _data(given: Mapping[str, str], report: Report, places: Places) -> Mapping[s
             report.add(("data", name), "no whole path", expected="a path of this machine, or host:/PATH", found=path)
         found[name] = DataSpec(there if on_host else places.absolute(there), on_host)
     return found
+
+
+def _coordinator(coordinator: schema.Coordinator | None, places: Places) -> CoordinatorSpec:
+    programs = coordinator.given if coordinator else {}
+    called = {key: places.absolute(programs[key]) for key in ("on_end", "on_event") if key in programs}
+    return CoordinatorSpec(_runs(coordinator, places), **called)
 
 
 def _runs(coordinator: schema.Coordinator | None, places: Places) -> str:

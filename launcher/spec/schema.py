@@ -247,8 +247,12 @@ class Coordinator(Keys):
     """What concerns this machine, from which the run is started."""
 
     runs: Text = absent("where runs are kept; default: `$LAUNCHER_RUNS`, else `~/launcher-runs`", "~/launcher-runs")
-    on_end: Text = absent("a program to call when the run has ended", "./notify.sh")
-    on_event: Text = absent("a program to call at each event", "./log.sh")
+    on_end: Text = absent(
+        "a program that is called when the run has ended ([how](restarts.md#to-be-told))", "./notify.sh"
+    )
+    on_event: Text = absent(
+        "a program that is called at each event of the coordinator's journal, one at a time", "./log.sh"
+    )
 
 
 def _hosts(value: Any) -> Any:

@@ -15,7 +15,7 @@ from launcher.plan.model import LaunchPlan
 from launcher.runs.clocks import by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
-from launcher.runs.tail import last_lines
+from launcher.runs.tail import last_words
 from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
@@ -79,6 +79,7 @@ class Coordinator:
         under_way: UnderWay | None = None,
         activated: Mapping[str, Activated] | None = None,
         clocks: Mapping[str, float] | None = None,
+        remarks: Callable[[], list[str]] = list,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
         self._run = run
@@ -97,6 +98,7 @@ class Coordinator:
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = activated or {}
         self._clocks = clocks or {}
+        self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
@@ -142,6 +144,8 @@ class Coordinator:
         for order in self._control.take():
             self._hurried |= order.get("how") == "now"
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
+        for text in self._remarks():
+            self._journal.append(records.REMARK, text=text)
         self._links.patience_s = self._patience_s()
         self._links.tend()
 
@@ -265,7 +269,7 @@ class Coordinator:
             self._model = str(self._run.hosts / host / str(event["model"]))
         elif kind == records.RANK_ENDED and event.get("state") == RankState.FAILED:
             log = self._run.host(host).log(int(event.get("generation", 0)), int(event.get("rank", 0)))
-            lines = _last_words(log, 60)
+            lines = last_words(log, 60)
             if any(PORT_TAKEN_TEXT in line for line in lines):
                 failure = {"type": records.RANK_FAILURE, "rank": event.get("rank"), "reason": "port"}
                 failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
@@ -314,7 +318,7 @@ class Coordinator:
         fields = dict(cause)
         if "rank" in fields and "host" in fields:
             log = self._run.host(fields["host"]).log(int(fields["generation"]), int(fields["rank"]))
-            fields.update(log=log, lines=_last_words(log, 15))
+            fields.update(log=log, lines=last_words(log, 15))
             fields["hint"] = self._disks.hint(fields["host"]) or fields.get("hint", "")
         return fields
 
@@ -322,8 +326,3 @@ class Coordinator:
         for _ in range(self._wake.terms()):
             how: StopHow = "now" if self._machine.state == RunState.STOPPING else "graceful"
             self._tell(StopAsked(how, "SIGTERM to the coordinator"))
-
-
-def _last_words(log: str, count: int) -> list[str]:
-    """The last lines of a log as text. Control characters stay: whoever shows the lines neutralises them."""
-    return [line.decode("utf-8", "replace").rstrip("\r\n") for line in last_lines(log, count)]

@@ -19,6 +19,7 @@ from launcher.supervise.about import write_whole
 from launcher.supervise.coordinator import Coordinator
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Foreground, Front
+from launcher.supervise.hooks import Hooks
 from launcher.supervise.order import Order, Prepared
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.prepare import prepare
@@ -50,6 +51,7 @@ def begin(order: Order, when_over: WhenOver, front: Front) -> None:
 
 def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Foreground], Prepared]) -> None:
     run = order.run
+    hooks = Hooks(run, order.spec.coordinator)
 
     def body(foreground: Foreground) -> None:
         listener = control.bind(run)
@@ -60,19 +62,22 @@ def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Fore
                 prepared = make(foreground)
             except LauncherError as error:
                 if not foreground.fail(error):
-                    _write_failure(order, Journal(run.journal), error)
+                    _write_failure(order, Journal(run.journal, hooks.happened), error)
+                    hooks.finish()
                 return
-            journal = Journal(run.journal)
+            journal = Journal(run.journal, hooks.happened)
             term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)
             _write_opening(prepared, journal, term)
             foreground.ready()
             patient = PatientJournal(journal, run.reserve)
             try:
-                end = _coordinator(prepared, listener, patient, term).run()
+                end = _coordinator(prepared, listener, patient, term, hooks).run()
+                if end is not None:
+                    when_over(run)
+                for text in hooks.finish():
+                    patient.append(records.REMARK, text=text)
             finally:
                 patient.close()
-            if end is not None:
-                when_over(run)
 
     if not daemon.start(body, run.coordinator_log, front):
         raise NotStartedError(
@@ -81,7 +86,7 @@ def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Fore
         )
 
 
-def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, term: int) -> Coordinator:
+def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, term: int, hooks: Hooks) -> Coordinator:
     order = prepared.order
 
     def replan(wanted: MakePlan) -> LaunchPlan:
@@ -103,6 +108,7 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
         listener=listener,
         journal=journal,
         term=term,
+        remarks=hooks.remarks,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TextIO
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Cause, RunView
 from launcher.runs.tail import last_lines
+from launcher.view import book
 from launcher.view.advice import next_step
 from launcher.view.figures import real, seconds
 from launcher.view.noise import is_noise
@@ -21,8 +22,11 @@ LAST_LINES = 15
 _LOOK_BACK = 60
 
 
-def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = ()) -> None:
-    """Say what became of a run that a view has followed to its end, or that goes on without its coordinator."""
+def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = (), remarks: Sequence[str] = ()) -> None:
+    """Say what became of a run that a view has followed to its end, or that goes on without its coordinator.
+
+    `remarks`: those that came after the view had ended.
+    """
     say = Says(out)
     say.line()
     if view.epochs:
@@ -30,10 +34,18 @@ def print_ending(view: RunView, out: TextIO, *, report: Sequence[Path] = ()) -> 
         say.line()
     if view.test_accuracy is not None or view.test_loss is not None:
         say.line(f"test accuracy {real(view.test_accuracy)}, loss {real(view.test_loss)}")
+    if view.booking and len(view.booking.lives) > 1:
+        again = sum(life.done_again for life in view.booking.lives)
+        say.line(f"time:   {book.line(view.booking)}")
+        say.line(
+            f"{len(view.booking.lives)} generations, {again} steps done again: launcher report {shlex.quote(view.run)}"
+        )
     if view.model:
         say.line(f"model:  {view.model}")
     if report:
         say.line(f"report: {report[0].parent} ({', '.join(path.name for path in report)})")
+    for text in remarks:
+        say.line(text)
     if not view.ended:
         _goes_on(view, say)
     elif view.state == RunState.TRAINED:

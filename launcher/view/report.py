@@ -12,7 +12,7 @@ from typing import TextIO
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import cannot_write
 from launcher.runs.model import RunView
-from launcher.view import values
+from launcher.view import book, values
 from launcher.view.advice import ENDED_EARLY, next_step
 from launcher.view.figures import moment, real, seconds
 from launcher.view.tables import print_epochs
@@ -67,6 +67,11 @@ def print_report(view: RunView, files: list[Path], out: TextIO) -> None:
         print_epochs(view, out)
     else:
         say("no epoch was finished, so there are no curves")
+    if view.booking:
+        say()
+        book.print_time(view.booking, out)
+        say()
+        book.print_generations(view.booking, out)
     say()
     say(f"  test loss      {real(view.test_loss)}")
     say(f"  test accuracy  {real(view.test_accuracy)}")

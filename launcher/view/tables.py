@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from launcher.runs.model import Cause, EpochView, RunView
@@ -46,6 +46,8 @@ def print_list(views: Sequence[RunView], out: TextIO) -> None:
 
 def print_status(view: RunView, out: TextIO) -> None:
     """A run and its ranks now."""
+    from launcher.view import book
+
     screen = console(out)
 
     def say(text: str) -> None:
@@ -69,9 +71,14 @@ def print_status(view: RunView, out: TextIO) -> None:
         say(f"  checkpoint   {neutral(view.newest_checkpoint.path)}")
     if view.state in ENDED_EARLY:
         say(f"  next         {neutral(next_step(view), 1000)}")
+    if view.booking:
+        say(f"  time         {book.line(view.booking)}")
     if view.ranks:
         screen.print()
         screen.print(_ranks(view))
+    if view.booking and len(view.booking.lives) > 1:
+        screen.print()
+        book.print_generations(view.booking, out, phases=False)
 
 
 def print_epochs(view: RunView, out: TextIO) -> None:
@@ -117,9 +124,11 @@ def _width(column: _Column) -> int:
     return _GAP + max(map(len, [name, *cells]))
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    """Rows of text under their columns' names."""
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO, right: Collection[int] = ()) -> None:
+    """Rows of text under their columns' names; `right`: columns of figures."""
     table = _table(columns)
+    for index in right:
+        table.columns[index].justify = "right"
     for row in rows:
         table.add_row(*(neutral(cell) for cell in row))
     console(out).print(table)

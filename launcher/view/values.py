@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+from launcher.runs.ledger import Booking, Life, Spent, Use
 from launcher.runs.model import EpochView, RunView
 
 Json = dict[str, Any]
@@ -57,6 +58,7 @@ def status(view: RunView) -> Json:
         "unreachable": [{"host": host, "why": why} for host, why in view.unreachable.items()],
         "remarks": list(view.remarks),
         "cause": asdict(view.cause) if view.cause else None,
+        "booking": booking(view.booking),
     }
 
 
@@ -85,12 +87,56 @@ def report(view: RunView) -> Json:
         "model": view.model,
         "divergences": [asdict(divergence) for divergence in view.divergences],
         "cause": asdict(view.cause) if view.cause else None,
+        "booking": booking(view.booking),
     }
 
 
 def epoch(item: EpochView) -> Json:
     """One epoch of a report."""
     return {**{key: getattr(item, key) for key in EPOCH_KEYS}, "metrics": dict(item.metrics)}
+
+
+def booking(book: Booking | None) -> Json | None:
+    """`booking` of `status --json`, `report --json` and metrics.json. Seconds, exact to the millisecond."""
+    if book is None:
+        return None
+    until = book.until_first_step_ms
+    return {
+        "total_s": book.total_ms / 1000,
+        "seconds": _seconds(book.spent),
+        "percent": {str(use): share for use, share in book.shares().items()},
+        "goodput": None if book.goodput is None else round(book.goodput, 4),
+        "to_first_step_s": None if until is None else until / 1000,
+        "ended_s": book.ended_ms / 1000,
+        "generations": [_life(life) for life in book.lives],
+    }
+
+
+def _life(life: Life) -> Json:
+    return {
+        "generation": life.generation,
+        "began_at": moment(life.began_at),
+        "ended_at": moment(life.ended_at),
+        "resumes": life.resumes or None,
+        "workers": life.workers,
+        "hosts": list(life.hosts),
+        "from_step": life.from_step,
+        "first_step": life.first_step,
+        "reached": life.reached,
+        "done_again": life.done_again,
+        "first_step_after_s": after_s(life.began_at, life.first_step_at),
+        "reason": life.reason,
+        "seconds": _seconds(life.spent),
+    }
+
+
+def after_s(since: float | None, at: float | None) -> float | None:
+    """How long after something else happened, never less than nothing."""
+    return None if since is None or at is None else round(max(0.0, at - since), 3)
+
+
+def _seconds(spent: Spent) -> dict[str, float]:
+    return {str(use): spent.get(use, 0) / 1000 for use in Use}
 
 
 def own_metrics(epochs: Sequence[EpochView]) -> dict[str, str]:

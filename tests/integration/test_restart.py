@@ -147,6 +147,14 @@ def test_three_kills_cost_no_finished_step_and_not_one_bit(tmp_path: Path) -> No
             reached = [e["step"] for e in of(launcher, "rank_ended", generation)]
             assert step >= max(reached), "survivors' newest whole step is where the next generation begins"
         report = launcher.json("report")
+        booked = report["booking"]
+        assert round(sum(booked["seconds"].values()), 6) == booked["total_s"]
+        lives = booked["generations"]
+        assert all(life["reason"] for life in lives)
+        again = lives[2]["reached"] - steps[3]  # nobody survived the agent
+        assert [life["done_again"] for life in lives] == [0, 0, again, 0]
+        assert bool(again) == (booked["seconds"]["lost work"] > 0)
+        assert 0 < booked["seconds"]["checkpoint"] < booked["seconds"]["training"]
         assert [epoch["epoch"] for epoch in report["epochs"]] == list(range(1, 13))
         assert launcher.alive() == []
 

@@ -57,4 +57,10 @@ def test_a_killed_worker_and_a_host_that_went_down_and_came_back_cost_not_one_bi
         assert (last["step"], last["arrays"]) == (end["step"], end["arrays"])
         screen = " ".join((far.launcher.folder / "command-0.log").read_text().split())
         assert "rank 1 on h2 was killed by SIGKILL; the next generation begins now" in screen
-        assert far.launcher.json("status")["state"] == "trained"
+        status = far.launcher.json("status")
+        assert (status["state"], status["unreachable"]) == ("trained", [])
+        booked = far.launcher.json("report")["booking"]
+        assert [life["done_again"] for life in booked["generations"]] == [0, 0, 0]
+        assert round(sum(booked["seconds"].values()), 6) == booked["total_s"]
+        assert booked["generations"][1]["seconds"]["rescue"] > 2.5, "h1 noticed at once, and h2 was waited for"
+        assert booked["generations"][2]["seconds"]["waiting"] > 0, "h2 was away"

@@ -49,7 +49,15 @@ def test_the_tables_of_records_name_every_type_and_no_other() -> None:
 
 def test_every_file_of_a_run_is_on_the_page() -> None:
     folder, host = RunFolder(Path("/r")), HostFolder("/h")
-    paths = [folder.spec, folder.about, folder.journal, folder.coordinator_log, folder.report, folder.hosts]
+    paths = [
+        folder.spec,
+        folder.about,
+        folder.journal,
+        folder.coordinator_log,
+        folder.hooks_log,
+        folder.report,
+        folder.hosts,
+    ]
     names = [path.name for path in paths] + [Path(p).name for p in (host.agent_log, host.checkpoints, host.output)]
     assert [name for name in names if name not in RUN_FOLDER] == []
     assert folder.plan(7).name == "plan.g7.json"

@@ -14,7 +14,9 @@ Record = Dict[str, Any]
 
 # The progress file of a rank, written by the trainer.
 PHASE = "phase"  # name (fork, import, data, strategy, build, restore, trace, first_step; rescue), seconds
-STEP = "step"  # epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second
+# epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second, saving_s: for which
+# training has stood still to save in this generation
+STEP = "step"
 EPOCH = (
     "epoch"  # epoch, step (at its end), [val_]loss, [val_]accuracy, seconds, images_per_second, metrics {name: number}
 )

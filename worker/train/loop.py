@@ -94,11 +94,13 @@ class Loop:
 
         So does a rank on another host, if the plan says so; but a copy that cannot be written ends nobody.
         """
+        began = time.monotonic()
         self._agreement.check(self._plan, self._journey.step)
         if self._settings.chief:
             save(self._journey, why)
         elif self._settings.saves:
             self._saver.save_or_go_on(self._journey, why)
+        self._teller.saving_s += time.monotonic() - began
 
     def _advance(self) -> Agreed:
         journey = self._journey

@@ -31,6 +31,7 @@ class Teller:
         self._loss: float | None = None
         self._rate: float | None = None
         self._told = False
+        self.saving_s = 0.0  # for which training has stood still to save
         self.resume(journey)
 
     def resume(self, journey: Journey) -> None:
@@ -69,6 +70,7 @@ class Teller:
             steps=self._schedule.steps,
             loss=self._loss,
             images_per_second=None if self._rate is None else round(self._rate, 1),
+            saving_s=round(self.saving_s, 4),
         )
 
     def _total(self, journey: Journey) -> int:
