@@ -207,7 +207,6 @@ def test_a_host_that_is_lost_between_check_and_start_is_named_and_nothing_stays_
         ) as up:
             try:
                 wait_for(held.exists, "the checks to be over")
-                wait_for(lambda: not any(alive_on(host) for host in far.hosts), "the checks to have left")
                 if how == "dies":
                     far.hosts[1].crash()
                 else:
@@ -220,4 +219,5 @@ def test_a_host_that_is_lost_between_check_and_start_is_named_and_nothing_stays_
         assert "h2" in screen[screen.index("not fit:") :]
         assert "launcher check" in screen[screen.index("not fit:") :]
         assert far.launcher.json("status")["state"] == "not fit"
+        relay.thaw()  # a host that hears nothing, not even that it was given up, can do nothing about it
         nothing_alive(far)
