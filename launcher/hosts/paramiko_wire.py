@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -79,7 +80,9 @@ class Wire(paramiko.Transport):
         """`sock` is a socket, or a channel of `carrier`."""
         window, packet = _BULK if bulk else _NORMAL
         super().__init__(sock, default_window_size=window, default_max_packet_size=packet, packetizer_class=Packets)
-        self.packetizer.inbox_of = self._inbox_of
+        # Not a cycle: what a connection holds, descriptors among it, is to go with its last user.
+        me = weakref.ref(self)
+        self.packetizer.inbox_of = lambda number: wire._inbox_of(number) if (wire := me()) else None
         self.carrier = carrier
         self.farewell = ""  # why the server said that it hangs up
         self.signals: dict[int, int] = {}  # by channel: what ended its command
