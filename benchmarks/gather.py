@@ -13,8 +13,8 @@ sides, so encryption and the hosts' own work are on the same cores. Medians and 
     follow  the same on `launcher logs -f`
 
 The whole takes about three minutes, `--short` (fewer rounds, smaller) about one. `--at FOLDER` says on which disk:
-/dev/shm is memory. On ext4 a file costs up to half a millisecond to make if thousands were deleted in the last five
-minutes (it looks past their inodes, one by one), which scp pays, too: see `making_an_empty_file_here_us`.
+/dev/shm is memory. On ext4 the time that it takes to make a file varies tenfold (after many were deleted, it seems),
+which scp pays, too: see `making_an_empty_file_here_us`.
 """
 
 from __future__ import annotations

@@ -109,13 +109,16 @@ class Pull:
         files = [[want.path, want.offset, want.tail] for want in wants]
         self._say({"type": pulling.GET, "files": files, "window": window, "hash": with_hash})
         arrivals = Arrivals(wants, sink)
+        owed = 0
         while True:
             message, raw = self._hear(pulling.PARTS, pulling.DONE)
             if message["type"] == pulling.DONE:
                 break
             arrivals.feed(message, raw)
-            if raw:
-                self.acknowledge(len(raw))
+            owed += len(raw)
+            if 4 * owed >= window:  # each is work for four processes
+                self.acknowledge(owed)
+                owed = 0
         if not arrivals.complete:
             raise NonsenseError("not every file that was asked for")
 

@@ -29,12 +29,13 @@ class Inbox:
     def fileno(self) -> int:
         return self._fd
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         with self._lock:
             if self._fd >= 0 and data:
+                if not self._pieces:  # else it is readable already
+                    os.eventfd_write(self._fd, 1)
                 self._pieces.append(data)
                 self._size += len(data)
-                os.eventfd_write(self._fd, 1)
 
     def close(self) -> None:
         """Nothing more will come."""

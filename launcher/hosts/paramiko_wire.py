@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,37 +23,15 @@ from paramiko.common import (
     cMSG_CHANNEL_WINDOW_ADJUST,
     cMSG_GLOBAL_REQUEST,
 )
-from paramiko.packet import Packetizer
 
 from launcher.hosts.paramiko_inbox import Inbox, Tail
+from launcher.hosts.paramiko_packets import Packets
 
 _CHANNEL: Any = paramiko.Channel
 _TRANSPORT: Any = paramiko.Transport
 _A_MOMENT_S = 1.0
 _NORMAL = (2 << 20, 1 << 15)  # window and packet, as OpenSSH's
 _BULK = (8 << 20, 1 << 18)
-
-
-class _Packetizer(Packetizer):
-    # A key exchange that paramiko starts itself can lock up, or cut a stream short, if a channel is closed meanwhile.
-    # So we leave it to the server; these are the limits of RFC 4344 for AES, with a margin.
-    REKEY_BYTES = 1 << 35
-    REKEY_PACKETS = 1 << 31
-    heard_at = 0.0  # when the last message came
-
-    def __init__(self, sock: Any) -> None:
-        super().__init__(sock)
-        self._socket = sock if isinstance(sock, socket.socket) else None
-
-    def read_message(self) -> tuple[int, paramiko.Message]:
-        heard = super().read_message()
-        self.heard_at = time.monotonic()
-        if self._socket is not None:
-            # sshd's end has Nagle's algorithm on, which holds its next small packet back until the last one is
-            # acknowledged; the kernel forgets this wish soon, so it is told again.
-            with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return heard
 
 
 def _request(channel: Any, message: paramiko.Message) -> None:
@@ -100,7 +79,10 @@ class Wire(paramiko.Transport):
     def __init__(self, sock: Any, *, carrier: Wire | None = None, bulk: bool = False) -> None:
         """`sock` is a socket, or a channel of `carrier`."""
         window, packet = _BULK if bulk else _NORMAL
-        super().__init__(sock, default_window_size=window, default_max_packet_size=packet, packetizer_class=_Packetizer)
+        super().__init__(sock, default_window_size=window, default_max_packet_size=packet, packetizer_class=Packets)
+        # Not a cycle: what a connection holds, descriptors among it, is to go with its last user.
+        me = weakref.ref(self)
+        self.packetizer.inbox_of = lambda number: wire._inbox_of(number) if (wire := me()) else None
         self.carrier = carrier
         self.farewell = ""  # why the server said that it hangs up
         self.signals: dict[int, int] = {}  # by channel: what ended its command
@@ -112,7 +94,9 @@ class Wire(paramiko.Transport):
         sock: Any
         auth_handler: Any
         server_extensions: dict[str, bytes]
+        packetizer: Any
         _channels: Any
+        _expected_packet: tuple[int, ...]
         _send_message: Callable[[paramiko.Message], None]
         _send_user_message: Callable[[paramiko.Message], None]
         _auth_trigger: Callable[[], None]
@@ -124,6 +108,12 @@ class Wire(paramiko.Transport):
             channel.in_buffer = Inbox()
             channel.in_stderr_buffer = Tail(partial(self.grant, channel))
         _TRANSPORT._parse_channel_open_success(self, message)
+
+    def _inbox_of(self, number: int) -> Inbox | None:
+        """Where a channel's data goes without paramiko's help; in a key exchange, paramiko has its say."""
+        channel = None if self._expected_packet else self._channels.get(number)
+        inbox = None if channel is None else channel.in_buffer
+        return inbox if isinstance(inbox, Inbox) else None
 
     def _next_channel(self) -> int:
         number: int = _TRANSPORT._next_channel(self)

@@ -5,7 +5,7 @@ An errand's conversation is made of these; a run's agent speaks `wire` alone.
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 from . import wire
 
@@ -19,7 +19,7 @@ def encode(message: wire.Message, raw: bytes = b"") -> bytes:
     return head(message, raw) + raw
 
 
-def head(message: wire.Message, raw: bytes) -> bytes:
+def head(message: wire.Message, raw: Union[bytes, memoryview]) -> bytes:
     """What comes before the bytes of a frame, for who would rather not copy them. Raises as `encode` does."""
     if len(raw) > MAX_RAW:
         raise wire.WireError(f"{len(raw)} bytes in one piece, and {MAX_RAW} are allowed")

@@ -34,6 +34,12 @@ class Flow:
         self._flying += len(raw)
         self.sent_at = time.monotonic()
 
+    def send_file(self, message: wire.Message, descriptor: int, offset: int, raw: memoryview) -> None:
+        """As Talk's. Raises OSError when nobody reads any more."""
+        self.talk.send_file(message, descriptor, offset, raw)
+        self._flying += len(raw)
+        self.sent_at = time.monotonic()
+
     def acknowledge(self, message: wire.Message) -> None:
         count = message.get("bytes")
         if isinstance(count, int) and count > 0:

@@ -6,11 +6,12 @@ import hashlib
 import os
 from typing import Any, Dict, List, Optional
 
-from ..contract import pulling
+from ..contract import pulling, wire
 from ..contract.inside import Inside
 from .flow import Flow
 
 _MOST_PARTS = 2000
+_LARGE = 1 << 17  # worth a frame of its own, which is not put together here
 _FIRST_PIECE = 1 << 16  # doubled with each: over a link that breaks again and again, something must come through
 
 
@@ -24,6 +25,7 @@ class Server:
         self._parts: List[List[Any]] = []
         self._ends: List[List[Any]] = []
         self._pieces: List[bytes] = []
+        self._buffer = memoryview(bytearray(pulling.PIECE))
         self._piece = self._room = _FIRST_PIECE
 
     def send(self, files: List[Any], with_hash: bool) -> None:
@@ -66,8 +68,10 @@ class Server:
         # A part without bytes tells where the file goes on, even if there is nothing left to send.
         self._parts.append([index, offset, 0])
         while offset < size:
+            # Into the same memory each time, so that it stays in the processor's cache.
+            data = self._buffer[: min(self._room, size - offset)]
             try:
-                data = os.pread(descriptor, min(self._room, size - offset), offset)
+                data = data[: os.preadv(descriptor, [data], offset)]
             except OSError as error:
                 raise _UnreadableError(error.strerror or str(error)) from error
             if not data:
@@ -75,11 +79,20 @@ class Server:
             if digest is not None:
                 digest.update(data)
             self._parts.append([index, offset, len(data)])
-            self._pieces.append(data)
+            if not self._pieces and len(data) >= _LARGE:
+                self._send_at_once(descriptor, offset, data)
+                offset += len(data)
+                continue
+            self._pieces.append(bytes(data))
             self._room -= len(data)
             offset += len(data)
             if not self._room:
                 self._flush()
+
+    def _send_at_once(self, descriptor: int, offset: int, data: memoryview) -> None:
+        self._flow.wait()
+        self._flow.send_file(self._message(), descriptor, offset, data)
+        self._next_frame()
 
     def _end(self, end: List[Any]) -> None:
         self._ends.append(end)
@@ -91,7 +104,13 @@ class Server:
             return
         self._flow.wait()
         raw = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._flow.send({"type": pulling.PARTS, "parts": self._parts, "ends": self._ends}, raw)
+        self._flow.send(self._message(), raw)
+        self._next_frame()
+
+    def _message(self) -> wire.Message:
+        return {"type": pulling.PARTS, "parts": self._parts, "ends": self._ends}
+
+    def _next_frame(self) -> None:
         self._piece = min(pulling.PIECE, 2 * self._piece)
         self._parts, self._ends, self._pieces, self._room = [], [], [], self._piece
 

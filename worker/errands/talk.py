@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
-from typing import List, Optional
+from typing import List, Optional, Union
 
 from ..contract import bulk, wire
 
 _PIECE = 1 << 18
+# Of this file system, or into this kind of output; or the file could not be read a second time.
+_CANNOT_SEND_FILES = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO, errno.ESTALE)
 
 
 class Talk:
@@ -44,6 +47,24 @@ class Talk:
         self._write(bulk.head(message, raw))
         self._write(raw)
 
+    def send_file(self, message: wire.Message, descriptor: int, offset: int, raw: memoryview) -> None:
+        """As `send` with the bytes `raw`, which were read from a file at `offset` and are, as a rule, not copied.
+
+        Bytes that are changed there meanwhile may be sent as they are now. Raises OSError when nobody reads any more.
+        """
+        self._write(bulk.head(message, raw))
+        sent = 0
+        try:
+            while sent < len(raw):
+                count = os.sendfile(self._out, descriptor, offset + sent, len(raw) - sent)
+                if not count:
+                    break  # it shrank; what was read of it is promised already
+                sent += count
+        except OSError as error:
+            if error.errno not in _CANNOT_SEND_FILES:
+                raise
+        self._write(raw[sent:])
+
     def input_fileno(self) -> int:
         """For an errand that waits for more than its input. Frames already read may be waiting: see `pending`."""
         return self._in
@@ -60,7 +81,7 @@ class Talk:
         os.close(self._out)
         return b"".join(bulk.encode(*frame) for frame in self._frames) + self._decoder.rest()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: Union[bytes, memoryview]) -> None:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._out, rest) :]
