@@ -60,7 +60,11 @@ class Links:
         target: Callable[[str], RunOnHost],
         listener: Listener,
         silent_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = lambda: random.uniform(0.75, 1.25),
     ) -> None:
+        self._clock = clock
+        self._jitter = jitter
         self._hosts = hosts
         self._selector = selector
         self._target = target
@@ -85,7 +89,7 @@ class Links:
         if link.stream is not None:
             return
         link.again_at = None
-        link.heard_at, link.misses = time.monotonic(), 0
+        link.heard_at, link.misses = self._clock(), 0
         try:
             stream = self._hosts[host].open(self._target(host), start=start)
         except LauncherError as error:
@@ -109,7 +113,7 @@ class Links:
 
     def tend(self) -> None:
         """What is due: bytes to be written, links to be tried again, a silence to be noticed. Call it every turn."""
-        now = time.monotonic()
+        now = self._clock()
         for host, link in list(self._links.items()):
             if link.stream is not None and link.stream.wants_write:
                 try:
@@ -148,7 +152,7 @@ class Links:
         except (wire.WireError, OSError):
             messages, is_open = [], False
         if messages:
-            link.heard_at, link.misses = time.monotonic(), 0
+            link.heard_at, link.misses = self._clock(), 0
         for message in messages:
             if message["type"] == wire.HELLO:
                 self._answered(host, link)
@@ -160,7 +164,7 @@ class Links:
         link.answered, link.tries = True, 0
         if link.lost_at is not None:
             lost_at, link.lost_at = link.lost_at, None
-            self._listener.link_back(host, time.monotonic() - lost_at)
+            self._listener.link_back(host, self._clock() - lost_at)
 
     def _listen(self, host: str, link: _Link, now: float) -> None:
         """An agent says something each second: after a long silence the link is dead, whatever TCP believes."""
@@ -181,7 +185,7 @@ class Links:
             self.open(host, start=False)
         else:
             if link.answered and link.lost_at is None:
-                link.lost_at = time.monotonic()
+                link.lost_at = self._clock()
                 self._listener.link_lost(host, complaint or "the connection ended")
             pause = min(FIRST_PAUSE_S * 2 ** (link.tries - 1), MOST_PAUSE_S)
-            link.again_at = time.monotonic() + pause * random.uniform(0.75, 1.25)
+            link.again_at = self._clock() + pause * self._jitter()

@@ -179,6 +179,8 @@ class Machine:
         if int(message.get("term") or 0) > self.term:
             self._ended = True
             return [Yield(f"{host}: {why}")]
+        if message.get("what") in (wire.COMMAND, wire.RENEW):
+            return []  # its lease has ended or it was told to go: what became of its ranks its journal tells
         text = f"the agent on {host} refused {message.get('what')}: {why}"
         return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "refused", "hint": ""})
 

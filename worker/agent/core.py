@@ -175,9 +175,9 @@ class Core:
             raise BadOrderError(f"the agent is leaving: {self._must_leave or 'the lease ended'}")
         since = self._out.seq if message.get("since") is None else whole(message["since"], "since")
         lease_s = seconds(message.get("lease_s", self._lease_s), "lease_s")
-        if self._commander not in (None, client):
-            self._refuse(self._commander or 0, {"type": wire.COMMAND}, f"term {term} has taken over")
         self._term = term
+        if self._commander not in (None, client):  # with the new term: that is what tells it to go
+            self._refuse(self._commander or 0, {"type": wire.COMMAND}, f"term {term} has taken over")
         self._lease_s = lease_s
         self._commander = client
         self._send(client, wire.COMMANDED, term=term, nonce=self._nonce())
