@@ -26,7 +26,7 @@ from launcher.hosts.local_session import LocalSession
 from launcher.hosts.package import installed
 from launcher.hosts.session import Channel, Session
 from worker.contract import checkpoints
-from worker.contract.layout import checkpoint_name
+from worker.contract.layout import AT_HOME_MARK, checkpoint_name
 
 
 class CutChannel(Channel):
@@ -179,12 +179,15 @@ def append(path: Path, data: bytes) -> None:
 
 
 def tree(folder: str | Path) -> dict[str, str]:
-    """The SHA-256 of every file below a folder, but for what is half there."""
+    """The SHA-256 of every file below a folder, but for what is half there, and marks of what is at home."""
     root = Path(folder)
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.relative_to(root).parts[0] != ".gather"
+        if path.is_file()
+        and not path.is_symlink()
+        and path.relative_to(root).parts[0] != ".gather"
+        and not path.name.startswith(AT_HOME_MARK)
     }
 
 

@@ -42,9 +42,10 @@ class Talk:
         """Let the lease run from the moment at which the newest nonce was sent."""
         return self._send(wire.RENEW, term=self.term, nonce=self.nonce)
 
-    def start(self, generation: int, ranks: list[Any], timeouts: Any, keep: int | None) -> bytes:
+    def start(self, generation: int, ranks: list[Any], timeouts: Any, keep: int | None, until_home: bool) -> bytes:
         """Start a generation; `ranks` are rank orders (see wire and the docs of the agent)."""
-        return self._send(wire.START, term=self.term, generation=generation, ranks=ranks, timeouts=timeouts, keep=keep)
+        more = {"timeouts": timeouts, "keep": keep, "until_home": until_home}
+        return self._send(wire.START, term=self.term, generation=generation, ranks=ranks, **more)
 
     def stop(self, how: str, reason: str) -> bytes:
         """`how` is graceful, now or failed; needs no command."""

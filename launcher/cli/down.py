@@ -57,7 +57,7 @@ def _stop_far(run: RunFolder, how: str) -> int:
             return int(ExitCode.NOT_FIT if failed else ExitCode.TRAINED)
         hosts = [host for host in abroad.far_hosts(run) if host.name in there]
         with abroad.reached(run, hosts, waiting) as made:
-            fetch_hosts(abroad.sources(run, hosts, made), sys.stdout)
+            fetch_hosts(abroad.sources(run, hosts, made), sys.stdout, copies=abroad.copies(run))
     typer.echo(f"{run.name}: stopped on {', '.join(there)}. Go on from its checkpoint: launcher resume {run.name}")
     return int(ExitCode.NOT_FIT if failed else ExitCode.TRAINED)
 

@@ -17,10 +17,11 @@ from worker.contract.states import ExitCode
 if TYPE_CHECKING:
     from launcher.gather.again import Source
     from launcher.gather.complete import Completed, Progress
+    from launcher.gather.copies import Copies
 
 Keep = Annotated[
     Optional[int],  # noqa: UP045 - typer reads the annotation at run time
-    typer.Option("--keep", min=1, help="How many checkpoints of each host are kept here; default: all there are."),
+    typer.Option("--keep", min=1, help="How many checkpoints are kept here; default: all there are."),
 ]
 _AT_ONCE = 8
 _TRIES = 5
@@ -50,7 +51,7 @@ def fetch(run_name: RunName = None, keep: Keep = None) -> int:
         typer.echo(f"{run.name}: all its hosts are this machine; its files are in {run.path}")
         return int(ExitCode.TRAINED)
     with Waiting(sys.stderr) as waiting, abroad.reached(run, hosts, waiting) as made:
-        found = fetch_hosts(abroad.sources(run, hosts, made), sys.stdout, keep=keep)
+        found = fetch_hosts(abroad.sources(run, hosts, made), sys.stdout, keep=keep, copies=abroad.copies(run))
     failed = {host: done for host, done in found.items() if isinstance(done, LauncherError)}
     for host, error in failed.items():
         typer.echo(f"{host}: {error.message}" + (f"\n    next: {error.hint}" if error.hint else ""), err=True)
@@ -58,17 +59,23 @@ def fetch(run_name: RunName = None, keep: Keep = None) -> int:
 
 
 def fetch_hosts(
-    sources: Sequence[Source], out: TextIO, *, keep: int | None = None
+    sources: Sequence[Source], out: TextIO, *, keep: int | None = None, copies: Copies | None = None
 ) -> dict[str, Completed | LauncherError]:
     """Complete what is at home of every host, several at once; by host what is here now, or why it is not all here.
 
-    A connection that breaks is opened again, a few times; every host is tried, whatever becomes of the others.
+    A connection that breaks is opened again, a few times; every host is tried, whatever becomes of the others. Of a
+    checkpoint that several have, one copy comes if there are `copies`.
     """
+    from launcher.gather.copies import Copies
+
+    copies = copies or Copies({}, shared=False)
+    for source in sources:
+        copies.join(source.host)
     shown = _Shown(out)
     found: dict[str, Completed | LauncherError] = {}
     stopping = threading.Event()
     with ThreadPoolExecutor(max_workers=min(_AT_ONCE, max(1, len(sources)))) as pool:
-        jobs = {source.host: pool.submit(_fetch, source, keep, shown, stopping) for source in sources}
+        jobs = {source.host: pool.submit(_fetch, source, keep, copies, shown, stopping) for source in sources}
         try:
             for host, job in jobs.items():
                 found[host] = job.result()
@@ -80,7 +87,18 @@ def fetch_hosts(
     return found
 
 
-def _fetch(source: Source, keep: int | None, shown: _Shown, stopping: threading.Event) -> Completed | LauncherError:
+def _fetch(
+    source: Source, keep: int | None, copies: Copies, shown: _Shown, stopping: threading.Event
+) -> Completed | LauncherError:
+    try:
+        return _fetch_again_and_again(source, keep, copies, shown, stopping)
+    finally:
+        copies.over(source.host)
+
+
+def _fetch_again_and_again(
+    source: Source, keep: int | None, copies: Copies, shown: _Shown, stopping: threading.Event
+) -> Completed | LauncherError:
     from launcher.gather.complete import complete
 
     for attempt in range(_TRIES):
@@ -93,6 +111,7 @@ def _fetch(source: Source, keep: int | None, shown: _Shown, stopping: threading.
                     source.home,
                     workdir=source.workdir,
                     keep=keep,
+                    copies=copies,
                     progress=shown.progress,
                     stopping=stopping,
                 )
@@ -100,6 +119,7 @@ def _fetch(source: Source, keep: int | None, shown: _Shown, stopping: threading.
                 if source.closes:
                     session.close()
         except NotFitError as error:
+            copies.away(source.host)
             if attempt + 1 == _TRIES or stopping.wait(min(8.0, 0.5 * 2**attempt)):
                 return error
         except LauncherError as error:

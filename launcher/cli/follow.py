@@ -18,7 +18,7 @@ from worker.contract.states import EXIT_CODE_OF, RUN_ENDED, ExitCode
 if TYPE_CHECKING:
     from launcher.view.follow import Follower, Screen
 
-TURN_S = 0.15
+TURN_S = 0.1
 REPORT_S = 30.0
 
 Left = Literal["ended", "detached"]

@@ -100,6 +100,10 @@ class Pull:
         """Let go of what is held."""
         self._say({"type": pulling.RELEASE})
 
+    def at_home(self, name: str) -> None:
+        """The host may prune this checkpoint, as far as we are concerned."""
+        self._say({"type": pulling.AT_HOME, "name": name})
+
     def get(self, wants: Sequence[Want], sink: Sink, *, with_hash: bool, window: int = WINDOW) -> None:
         """Bring these files, in this order. Raises what `sink` raises, too; the conversation is of no use then."""
         files = [[want.path, want.offset, want.tail] for want in wants]

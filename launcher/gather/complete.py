@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 
 from launcher.errors import NotFitError, RunError
 from launcher.gather.asking import EndedError, Pull
+from launcher.gather.at_home import AtHome, NoRoomError, RefusedError
 from launcher.gather.checked import NonsenseError, in_frames
-from launcher.gather.checkpoints import ALL, AtHome, NoRoomError, RefusedError, next_wanted
+from launcher.gather.choosing import Choosing
+from launcher.gather.copies import Copies, Turn
 from launcher.gather.disk import Claim, Disk, FullDisk, StoppedError, Tell
 from launcher.gather.mirror import Following
 from launcher.gather.output import Limits, OutputAtHome
 from launcher.gather.segments import Segments
+from launcher.gather.which import ALL
 from launcher.hosts.session import Session
-from worker.contract import pulling
 
 _PIECE = 1 << 20
 _LEAST_PROGRESS_S = 0.1
 _MOST_LOOKS = 10_000
+_LOOK_AGAIN_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def complete(
     workdir: str,
     checkpoints: str = ALL,
     keep: int | None = None,
+    copies: Copies | None = None,
     limits: Limits | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     stopping: threading.Event | None = None,
@@ -61,8 +65,11 @@ def complete(
     """Bring all of `folder` on the host of `session` to `home`: logs, checkpoints, output; each file's hash compared.
 
     Blocks. Called again after a cut, it goes on where it was; what is here already is not sent again. A host that runs
-    on is taken as it was at the call. Raises NotFitError (no folder there, the connection broke), RunError (another
-    process brings the same home, no room at home).
+    on is taken as it was at the call. `copies` is shared by the calls for all hosts of a run, which then bring one copy
+    of each checkpoint and wait for each other with it.
+
+    Raises NotFitError (no folder there, the connection broke), RunError (another process brings the same home, no room
+    at home).
     """
     stop = stopping or threading.Event()
     claims: list[Claim] = []
@@ -73,7 +80,7 @@ def complete(
         disk = Disk(home, FullDisk(done.problems.append), stop)
         try:
             with Pull(session, folder, workdir=workdir) as pull:
-                completing = _Completing(pull, disk, done, progress)
+                completing = _Completing(pull, disk, done, progress, copies or Copies({}, shared=False))
                 completing.files(checkpoints, keep, limits or Limits())
                 completing.follow()
                 if completing.compare():
@@ -95,7 +102,10 @@ def complete(
 
 
 class _Completing:
-    def __init__(self, pull: Pull, disk: Disk, done: Completed, progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, pull: Pull, disk: Disk, done: Completed, progress: Callable[[Progress], None], copies: Copies
+    ) -> None:
+        self._copies = copies
         self._pull = pull
         self._disk = disk
         self._done = done
@@ -171,17 +181,20 @@ class _Completing:
             self._count(f"checkpoint {name}, {here * 100 // max(1, total)} %", count)
 
         at_home = AtHome(self._disk, report)
-        there = list(self._pull.listing(pulling.CHECKPOINTS).checkpoints)
-        while name := next_wanted(there, at_home.names(), at_home.begun(), at_home.refused, policy, keep):
+        host, tell = self._done.host, self._done.problems.append
+        choosing = Choosing(host, self._pull, at_home, self._copies, home=policy, keep=keep, tell=tell, once=True)
+        while (found := choosing.look(hurried=True)).name or found.turn is not Turn.OURS:
+            if not found.name:  # another host is at it, and may yet fail
+                self._disk.heed(_LOOK_AGAIN_S)
+                continue
             try:
-                if not at_home.bring(self._pull, name):
-                    there = [other for other in there if other != name]
+                if not at_home.bring(self._pull, found.name):
+                    at_home.missed(found.name)
             except RefusedError as error:
-                self._done.problems.append(f"checkpoint {name} is not whole: {error}")
+                self._done.problems.append(f"checkpoint {found.name} is not whole: {error}")
             except NoRoomError as error:
                 self._done.problems.append(f"no room at home: {error}")
                 break
-        at_home.prune(keep)
         self._done.checkpoints = sorted(at_home.names())
 
     def _count(self, what: str, count: int) -> None:

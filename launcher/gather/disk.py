@@ -67,9 +67,9 @@ class Disk:
     def close(self) -> None:
         self.inside.close()
 
-    def heed(self) -> None:
-        """Raises StoppedError if somebody asked us to stop."""
-        if self._stopping.is_set():
+    def heed(self, seconds: float = 0.0) -> None:
+        """Wait so long. Raises StoppedError if somebody asks us to stop."""
+        if self._stopping.wait(seconds):
             raise StoppedError
 
     def append(self, path: str, offset: int, data: bytes | memoryview) -> None:

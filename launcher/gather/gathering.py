@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher.gather.again import Gatherer, Source
-from launcher.gather.checkpoints import NEWEST, Checkpoints
+from launcher.gather.checkpoints import Checkpoints
+from launcher.gather.copies import Copies
 from launcher.gather.disk import FullDisk, Tell
 from launcher.gather.mirror import Mirror
 from launcher.gather.output import Output
+from launcher.gather.which import NEWEST
 
 COMING = "still coming"  # of what is missing without anything being wrong
 
@@ -27,7 +29,8 @@ class Ways:
 class Gathering:
     """The gatherers of one run. Every method may be called from any thread, and none raises but `start`.
 
-    `home` says which checkpoints come: "newest" or "all"; `keep` how many of a host's stay at home.
+    `home` says which checkpoints come: "newest" or "all"; `keep` how many of them stay at home. `copies` decides which
+    host brings what several have; without it each brings all of its own.
     """
 
     def __init__(
@@ -36,10 +39,12 @@ class Gathering:
         *,
         home: str = NEWEST,
         keep: int | None = None,
+        copies: Copies | None = None,
         tell: Tell = lambda _: None,
     ) -> None:
         self._hosts = dict(hosts)
         self._home, self._keep, self._tell = home, keep, tell
+        self._copies = copies or Copies({}, shared=False)
         self._full = FullDisk(tell)
         self._lock = threading.Lock()
         self._gatherers: list[Gatherer] = []
@@ -65,8 +70,15 @@ class Gathering:
                 return
             self._bulky.add(host)
         source = self._hosts[host].bulk
-        self._start(Checkpoints(source, home=self._home, keep=self._keep, tell=self._tell, full=self._full))
+        checkpoints = Checkpoints(
+            source, home=self._home, keep=self._keep, copies=self._copies, tell=self._tell, full=self._full
+        )
+        self._start(checkpoints)
         self._start(Output(source, tell=self._tell, full=self._full))
+
+    def lost(self, host: str) -> None:
+        """The host is not waited for any longer: what others have copies of, they bring."""
+        self._copies.over(host)
 
     def settle(self, timeout_s: float) -> list[str]:
         """Wait until all that is on the hosts is here, at most so long; what is not, each with its reason."""

@@ -12,7 +12,7 @@ from launcher.gather.disk import Disk
 from launcher.gather.segments import Segments
 from worker.contract import pulling
 
-WINDOW = 1 << 20  # what may be under way from one host: with 64 of them, what they all may hold in memory
+WINDOW = 1 << 19  # what may be under way from one host: with 64 of them, what they all may hold in memory
 
 
 class Mirror(Gatherer):

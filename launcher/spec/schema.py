@@ -211,7 +211,10 @@ class Checkpoint(Keys):
 
     every: Intervals = default("1 epoch", "epochs, steps, a time, or a list of these", "[1 epoch, 10 min]", "100 steps")
     keep: Count = default(3, "so many of the newest stay on each host")
-    home: Annotated[str, OneOf("newest", "all")] = absent("which of them are brought to this machine", "newest")
+    home: Annotated[str, OneOf("newest", "all")] = absent(
+        "which of them are brought to this machine; with `all`, none goes before it is here, and here all stay",
+        "newest",
+    )
     copies: Few = absent("on how many hosts each is written; default: 2 where there are two or more hosts", "2")
 
 

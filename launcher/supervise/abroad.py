@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from launcher.errors import LauncherError, RunError
 from launcher.gather.again import Source
+from launcher.gather.copies import Copies
 from launcher.hosts.base import RunOnHost, Stream
 from launcher.hosts.ssh import SshHost
 from launcher.plan.json_form import from_json
@@ -86,6 +87,14 @@ def sources(run: RunFolder, hosts: Sequence[FarHost], made: dict[str, SshHost]) 
         Source(far.name, far.folder, run.host(far.name).root, made[far.name].session, far.workdir, closes=False)
         for far in hosts
     ]
+
+
+def copies(run: RunFolder) -> Copies:
+    """Which of the run's hosts brings what several of them have."""
+    spec = _spec(run)
+    homes = {host.name: run.host(host.name).root for host in spec.hosts}
+    here = [host.name for host in spec.hosts if host.local]
+    return Copies(homes, here, shared=spec.train is not None)
 
 
 def stop_agents(run: RunFolder, how: str, by: str, front: Front) -> tuple[list[str], dict[str, str]]:

@@ -16,8 +16,10 @@ from launcher.check.many import each
 from launcher.check.staged import Staged
 from launcher.errors import NotFitError
 from launcher.gather.again import Source
+from launcher.gather.copies import Copies
 from launcher.gather.gathering import Gathering, Ways
 from launcher.gather.send import bring_checkpoint
+from launcher.gather.which import ALL
 from launcher.hosts.base import Host
 from launcher.hosts.local import LocalHost
 from launcher.hosts.local_session import LocalSession
@@ -175,8 +177,13 @@ class Fleet:
     def gathering(self, tell: Callable[[str], None]) -> Gathering:
         """What brings home all that the run leaves on other machines; not begun yet."""
         checkpoint = self._order.spec.checkpoint
+        homes = {name: self._order.run.host(name).root for name in self._specs}
         return Gathering(
-            {name: self._ways(name) for name in self._away}, home=checkpoint.home, keep=checkpoint.keep, tell=tell
+            {name: self._ways(name) for name in self._away},
+            home=checkpoint.home,
+            keep=None if checkpoint.home == ALL else checkpoint.keep,
+            copies=Copies(homes, [*self._here], shared=self._order.spec.train is not None),
+            tell=tell,
         )
 
     @property

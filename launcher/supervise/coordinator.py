@@ -218,6 +218,8 @@ class Coordinator:
 
     def gone(self, host: str, why: str) -> None:
         """No stream to the host can be had."""
+        if self._home:
+            self._home.lost(host)
         self._tell(HostGone(host, why))
 
     def link_lost(self, host: str, why: str) -> None:

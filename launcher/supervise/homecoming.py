@@ -50,6 +50,10 @@ class Homecoming:
             except LauncherError as error:
                 self._remarks.put(error.message)
 
+    def lost(self, host: str) -> None:
+        """Nothing is expected of this host any more."""
+        self._gathering.lost(host)
+
     def tend(self) -> None:
         """Write down what the gatherers have to say. Call it every turn."""
         while not self._remarks.empty():

@@ -215,11 +215,12 @@ class Machine:
         ]
 
     def _agent_event(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
-        seq = event.get("seq")
-        if isinstance(seq, int):
+        if isinstance(seq := event.get("seq"), int):
             if seq <= self._seen.get(host, 0):
                 return []  # a new stream replays what the old one may have lost
             self._seen[host] = seq
+        if event.get("type") == records.CHECKPOINT_PRUNED and event.get("why"):
+            return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         if event.get("type") == records.GENERATION_ENDED:
             self._recovery.rests(host)
         if self._phase is not Phase.RUNNING:
@@ -236,8 +237,7 @@ class Machine:
         if heard.stop is not None:
             instructions += self._stop_hosts(*heard.stop)
         if heard.left:
-            host, why = heard.left
-            return [*instructions, *self._gone(host, why)]
+            return [*instructions, *self._gone(*heard.left)]
         return [*instructions, *self._conclude_if_over()]
 
     # Stopping.

@@ -35,13 +35,17 @@ def start_message(
         for rank in plan.ranks
         if rank.host == host
     ]
-    timeouts = spec.timeouts
+    timeouts, checkpoint = spec.timeouts, spec.checkpoint
+    local = any(one.name == host and one.local for one in plan.hosts)
+    # With `home: all` everything stays at home, and with a host that is this machine that is its own folder.
+    kept_here = local and checkpoint.home == "all"
     return {
         "type": wire.START,
         "term": term,
         "generation": plan.generation,
         "ranks": orders,
-        "keep": spec.checkpoint.keep,
+        "keep": None if kept_here else checkpoint.keep,
+        "until_home": checkpoint.home == "all" and not local,
         "timeouts": {
             "stop_s": timeouts.stop,
             "checkpoint_s": timeouts.checkpoint,

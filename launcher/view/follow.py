@@ -14,7 +14,7 @@ from launcher.runs.read import Probe, RunReader
 from launcher.view.lines import LogLine, LogReader
 from launcher.view.notes import notes, state_line
 
-POLL_S = 0.2
+POLL_S = 0.1
 
 
 class Screen(Protocol):

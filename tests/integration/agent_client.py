@@ -126,9 +126,14 @@ class AgentClient:
         return self
 
     def start(
-        self, ranks: Sequence[dict[str, Any]], generation: int = 1, keep: int = 3, **timeouts: float
+        self,
+        ranks: Sequence[dict[str, Any]],
+        generation: int = 1,
+        keep: int = 3,
+        until_home: bool = False,
+        **timeouts: float,
     ) -> AgentClient:
-        self.send(self.talk.start(generation, list(ranks), {**TIMEOUTS, **timeouts}, keep))
+        self.send(self.talk.start(generation, list(ranks), {**TIMEOUTS, **timeouts}, keep, until_home))
         return self
 
     def started(self, *ranks: int, generation: int = 1) -> list[int]:

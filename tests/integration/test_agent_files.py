@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.gather.asking import Pull
+from launcher.hosts.local_session import LocalSession
+from tests.gather_lab import workdir
 from tests.integration.agent_client import AgentHouse, journal, rank_order, until
-from worker.contract import records
+from worker.contract import pulling, records
 from worker.contract.layout import HostFolder
 
 
@@ -41,6 +44,34 @@ def test_checkpoints_are_published_whole_and_older_ones_pruned(house: AgentHouse
     assert [e["name"] for e in agent.events if e["type"] == records.CHECKPOINT] == ["g1-s1", "g1-s2", "g1-s3", "g1-s10"]
     assert [e["name"] for e in agent.events if e["type"] == records.CHECKPOINT_PRUNED] == ["g1-s1", "g1-s2"]
     assert list(Path(HostFolder(str(folder)).rank_checkpoints(1, 0)).iterdir()) == []
+
+
+def test_what_is_to_come_home_stays_until_it_is_there(house: AgentHouse, tmp_path: Path) -> None:
+    folder, go = tmp_path / "run", tmp_path / "go"
+    agent = house.reach(folder).command()
+    saves = ["save:1", "save:2", "save:3", f"wait:{go}", "save:4", "exit:0"]
+    agent.start([rank_order(folder, 0, "step:1", *saves)], keep=1, until_home=True)
+    agent.event(records.CHECKPOINT, name="g1-s3")
+    checkpoints = folder / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["g1-s1", "g1-s2", "g1-s3"]
+    with contextlib.closing(LocalSession("h1")) as session, Pull(session, str(folder), workdir=workdir()) as pull:
+        pull.at_home("g1-s2")
+        pull.at_home("g1-s99")  # which it never had
+        pull.listing(pulling.CHECKPOINTS)  # answered after those
+    go.touch()
+    agent.event(records.GENERATION_ENDED)
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["g1-s1", "g1-s3", "g1-s4"]
+    pruned = agent.event(records.CHECKPOINT_PRUNED)
+    assert (pruned["name"], pruned.get("why")) == ("g1-s2", None)
+
+
+def test_what_the_disk_has_no_room_for_goes_before_it_is_home_and_is_told(house: AgentHouse, small_disk: Path) -> None:
+    agent = house.reach(small_disk / "run").command()
+    agent.start([rank_order(small_disk / "run", 0, "step:1", "save:1", "save:2", "exit:0")], keep=1, until_home=True)
+    agent.event(records.GENERATION_ENDED)
+    assert [path.name for path in (small_disk / "run/checkpoints").iterdir()] == ["g1-s2"]
+    pruned = agent.event(records.CHECKPOINT_PRUNED)
+    assert (pruned["name"], pruned["why"]) == ("g1-s1", "the disk has no room for it, and it was not home yet")
 
 
 def test_a_torn_checkpoint_is_refused_and_takes_nothings_place(house: AgentHouse, tmp_path: Path) -> None:

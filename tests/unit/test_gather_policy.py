@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from launcher.gather.checked import Remote
-from launcher.gather.checkpoints import ALL, NEWEST, next_wanted, to_prune
 from launcher.gather.output_plan import Have, Todo, only_grows, todo
+from launcher.gather.which import ALL, NEWEST, next_wanted, to_prune
 
 
 @pytest.mark.parametrize(

@@ -395,3 +395,10 @@ def test_any_history_ends_once_and_starts_nothing_afterwards(seed: int, restart:
         i.fields["generation"] for i in driver.all if isinstance(i, Note) and i.type == records.GENERATION_STARTED
     ]
     assert generations == sorted(set(generations))
+
+
+def test_a_checkpoint_that_went_before_it_was_home_is_told_of() -> None:
+    driver = Driver({"a": 1})
+    assert driver.say("a", records.CHECKPOINT_PRUNED, name="g1-s1") == []
+    told = driver.say("a", records.CHECKPOINT_PRUNED, name="g1-s2", why="there is no room")
+    assert told == [Note(records.REMARK, {"text": "a removed g1-s2: there is no room"})]

@@ -88,8 +88,8 @@ def test_well_known_lines_of_other_machines_are_noise(line: str) -> None:
 
 def test_what_survivors_of_a_lost_peer_print_is_noise_but_for_the_trainers_own_line() -> None:
     lines = [
-        "E0000 00:00:1795536408.560303   22620 ring_alg.cc:291] Aborting RingGather with UNAVAILABLE: recvmsg:Connection "
-        "reset by peer",
+        "E0000 00:00:1795536408.560303   22620 ring_alg.cc:291] Aborting RingGather with UNAVAILABLE: recvmsg:"
+        "Connection reset by peer",
         "Additional GRPC error information from remote target /job:worker/replica:0/task:1 while calling "
         "/tensorflow.WorkerService/RecvBuf:",
         ':UNKNOWN:Error received from peer  {grpc_message:"recvmsg:Connection reset by peer", grpc_status:14}',

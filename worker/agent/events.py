@@ -57,7 +57,8 @@ class Told(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The checkpoint was whole and lies under its final name; `pruned` went to make room.
+    """The checkpoint was whole and lies under its final name; `pruned` went to make room, `unfetched` of it before it
+    was home, though it should not have.
 
     `arrays` is the hash of its arrays, or empty for a checkpoint that has none of that name.
     """
@@ -68,6 +69,7 @@ class Published(NamedTuple):
     why: Any
     pruned: Tuple[str, ...] = ()
     arrays: str = ""
+    unfetched: Tuple[str, ...] = ()
 
 
 class NotPublished(NamedTuple):
@@ -159,6 +161,7 @@ class Publish(NamedTuple):
     epoch: Any
     why: Any
     keep: Optional[int]
+    until_home: bool = False  # prune what is home, and nothing else as long as the disk has room
 
 
 class MoveOutput(NamedTuple):

@@ -34,6 +34,7 @@ from .orders import Order
 from .told import fields_of, file_name, number
 
 MOST_FAILURES = 20
+NO_ROOM = "the disk has no room for it, and it was not home yet"
 BEREFT_S = 10.0  # how long workers may take to leave an agent that cannot stay
 
 
@@ -45,7 +46,7 @@ class Generation:
         self.over = False
         self.ranks: Dict[int, RankLife] = {o.rank: RankLife(o, order.timeouts, t) for o in order.ranks}
         self._times = order.timeouts
-        self._keep = order.keep
+        self._keep, self._until_home = order.keep, order.until_home
         self._out = out
         self._why = ""  # it ends before all of its ranks have finished
         self._broken = False
@@ -119,7 +120,8 @@ class Generation:
             return
         self._publishing.add(f"{rank}/{name}")
         fields = fields_of(record)
-        self._out.add(Publish(self.number, rank, name, fields.get("epoch"), fields.get("why"), self._keep))
+        epoch, why = fields.get("epoch"), fields.get("why")
+        self._out.add(Publish(self.number, rank, name, epoch, why, self._keep, self._until_home))
 
     def _was_published(self, event: Published, _t: float) -> None:
         parsed = layout.parse_checkpoint_name(event.name)
@@ -129,7 +131,8 @@ class Generation:
             records.CHECKPOINT, event.rank, name=event.name, step=step, epoch=event.epoch, why=event.why, **arrays
         )
         for name in event.pruned:
-            self._out.write(records.CHECKPOINT_PRUNED, name=name)
+            lost = {"why": NO_ROOM} if name in event.unfetched else {}
+            self._out.write(records.CHECKPOINT_PRUNED, name=name, **lost)
         self._settled(event.rank, event.name)
 
     def _was_not_published(self, event: NotPublished, _t: float) -> None:

@@ -43,6 +43,7 @@ class Order:
     ranks: Tuple[RankOrder, ...]
     timeouts: Timeouts
     keep: Optional[int]
+    until_home: bool = False  # what is not home yet is pruned only if the disk has no room for it
 
 
 def parse_order(message: Message) -> Order:
@@ -56,7 +57,11 @@ def parse_order(message: Message) -> Order:
         raise BadOrderError("two orders for one rank")
     keep = message.get("keep")
     return Order(
-        generation, orders, _timeouts(message.get("timeouts")), None if keep is None else whole(keep, "keep", least=1)
+        generation,
+        orders,
+        _timeouts(message.get("timeouts")),
+        None if keep is None else whole(keep, "keep", least=1),
+        message.get("until_home") is True,
     )
 
 

@@ -6,15 +6,16 @@ its other duties: no thread, and no heartbeat missed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
 import time
 from collections import deque
-from typing import Any, Deque, Dict, Iterator, List, Optional
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 
-from ..contract.layout import ARRAYS, MANIFEST, HostFolder, parse_checkpoint_name
+from ..contract.layout import ARRAYS, AT_HOME_MARK, MANIFEST, HostFolder, parse_checkpoint_name
 from .events import NotPublished, Publish, Published, RankEvent
 
 MOST_MANIFEST = 1 << 24
@@ -22,17 +23,25 @@ SLICE_S = 0.02
 _PIECE = 1 << 21
 _DEEPEST = 64
 _DOOMED = ".pruned-"
+_RESERVE = 64 << 20  # for logs
 
 
 class NotWholeError(Exception):
     """The folder is no whole checkpoint; the text says what is wrong with it."""
 
 
+def free_bytes(path: str) -> int:
+    """What may still be written to the disk of a folder. Raises OSError."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
 class Publisher:
     """A queue of checkpoints to publish, one after another."""
 
-    def __init__(self, place: HostFolder) -> None:
+    def __init__(self, place: HostFolder, free_bytes: Callable[[str], int] = free_bytes) -> None:
         self._place = place
+        self._free_bytes = free_bytes
         self._queue: Deque[Publish] = deque()
         self._job: Optional[Iterator[None]] = None
         self._answer: Optional[RankEvent] = None
@@ -76,32 +85,54 @@ class Publisher:
         except (OSError, NotWholeError) as error:
             self._answer = NotPublished(order.rank, order.name, str(error)[:1000])
             return
-        pruned = self._prune(order.keep)
-        self._answer = Published(order.rank, order.name, order.epoch, order.why, tuple(pruned), arrays)
+        pruned, unfetched = self._prune(order.keep, order.until_home)
+        self._answer = Published(
+            order.rank, order.name, order.epoch, order.why, tuple(pruned), arrays, tuple(unfetched)
+        )
 
-    def _prune(self, keep: Optional[int]) -> List[str]:
-        """Remove all but the newest `keep`; what cannot be removed stays. The names that went."""
+    def _prune(self, keep: Optional[int], until_home: bool) -> Tuple[List[str], List[str]]:
+        """Remove all but the newest `keep`; what cannot be removed stays. The names that went, and those of them that
+        should have stayed `until_home`, had there been room."""
         try:
             found = {name: parse_checkpoint_name(name) for name in os.listdir(self._place.checkpoints)}
         except OSError:
-            return []
+            return [], []
         for name in found:
             if name.startswith(_DOOMED):  # an earlier agent was killed while removing it
                 _remove(os.path.join(self._place.checkpoints, name))
         if keep is None:
-            return []
-        names = sorted((parsed, name) for name, parsed in found.items() if parsed is not None)
-        pruned = []
-        for _, name in names[:-keep]:
-            path = os.path.join(self._place.checkpoints, name)
-            doomed = os.path.join(self._place.checkpoints, _DOOMED + name)
-            try:
-                os.rename(path, doomed)  # so that nobody finds half of it under its name
-            except OSError:
+            return [], []
+        names = [name for _, name in sorted((parsed, name) for name, parsed in found.items() if parsed is not None)]
+        pruned, unfetched = [], []
+        for name in names[:-keep]:
+            is_home = AT_HOME_MARK + name in found
+            if until_home and not is_home and self._has_room(names[-1]):
                 continue
-            _remove(doomed)
-            pruned.append(name)
-        return pruned
+            if self._prune_one(name):
+                pruned.append(name)
+                if until_home and not is_home:
+                    unfetched.append(name)
+        return pruned, unfetched
+
+    def _prune_one(self, name: str) -> bool:
+        doomed = os.path.join(self._place.checkpoints, _DOOMED + name)
+        try:
+            os.rename(os.path.join(self._place.checkpoints, name), doomed)  # so that nobody finds half under its name
+        except OSError:
+            return False
+        _remove(doomed)
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._place.checkpoints, AT_HOME_MARK + name))
+        return True
+
+    def _has_room(self, name: str) -> bool:
+        """Whether the next checkpoint, of the size of this one, will find room, and another while it is written."""
+        folder = os.path.join(self._place.checkpoints, name)
+        try:
+            size = sum(os.lstat(os.path.join(folder, file)).st_size for file in os.listdir(folder))
+            return self._free_bytes(folder) >= 2 * size + _RESERVE
+        except OSError:
+            return False
 
 
 def sync_folder(path: str) -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 ARRAYS = "arrays.npz"
 STATE = "state.json"
 MANIFEST = "manifest.json"
+AT_HOME_MARK = ".home-"  # before the name of a checkpoint, beside it: a copy of it is home
 _CHECKPOINT = re.compile(r"g(0|[1-9][0-9]{0,8})-s(0|[1-9][0-9]{0,17})")
 
 

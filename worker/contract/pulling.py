@@ -7,6 +7,7 @@ open {folder}                                        opened {exists}
 list {kinds}                                         listing {files: [entry], checkpoints: [[name, bytes]], more, cut}
 hold {name}                                          held {name, folder, files: [[name, bytes]]} | gone {name, why}
 release {name}
+at_home {name}: it is home, and may be pruned
 get {files: [[path, offset, tail]], window, hash}    parts {parts, ends} + raw …, done
 digest {files: [[path, bytes]]}                      digests {digests: [hex or null]}
 known {files: [[path, offset, inode, tail]]} …
@@ -31,6 +32,7 @@ import re
 OPEN, OPENED = "open", "opened"
 LIST, LISTING = "list", "listing"
 HOLD, HELD, GONE, RELEASE = "hold", "held", "gone", "release"
+AT_HOME = "at_home"
 GET, PARTS, DONE = "get", "parts", "done"
 DIGEST, DIGESTS = "digest", "digests"
 KNOWN, FOLLOW, ENOUGH, ACK, ALIVE = "known", "follow", "enough", "ack", "alive"

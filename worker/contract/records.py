@@ -38,7 +38,7 @@ CHECKPOINT = "checkpoint"  # generation, rank, name, step, epoch, why: published
 CHECKPOINT_REFUSED = (
     "checkpoint_refused"  # generation, rank, name, why: not whole, not of this generation, or unlike the one published
 )
-CHECKPOINT_PRUNED = "checkpoint_pruned"  # name
+CHECKPOINT_PRUNED = "checkpoint_pruned"  # name, and why if it should have stayed until it was home
 RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
 RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds after SIGKILL
 RANK_ENDED = (

@@ -12,11 +12,20 @@ import stat
 from typing import Any, Dict, List
 
 from ..contract.inside import Inside, text
-from ..contract.layout import parse_checkpoint_name
+from ..contract.layout import AT_HOME_MARK, parse_checkpoint_name
 
 _FOLDER = "checkpoints"
 _PREFIX = ".held-"
 _MOST_FILES = 100
+
+
+def mark_home(root: Inside, name: str) -> None:
+    """Leave a mark beside a published checkpoint: the agent may prune it. Quietly nothing if there is no such one."""
+    if parse_checkpoint_name(name) is None:
+        return
+    with contextlib.suppress(OSError):
+        root.stat(f"{_FOLDER}/{name}")
+        os.close(root.write(f"{_FOLDER}/{AT_HOME_MARK}{name}", os.O_CREAT))
 
 
 class Held:

@@ -1,7 +1,8 @@
 """`pull`: serves what a run has left in its folder on this host; see `contract.pulling` for the conversation.
 
-Only plain files inside that folder are read, and no link is followed. Nothing is changed but for one thing: a
-checkpoint that is being fetched is held, so that pruning it here does not take it away half-way.
+Only plain files inside that folder are read, and no link is followed. Nothing is changed but for two things: a
+checkpoint that is being fetched is held, so that pruning it here does not take it away half-way; and one that is home
+is marked, for an agent that prunes no other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..contract import pulling, wire
 from ..contract.inside import Inside
 from .flow import EndedError, Flow
 from .follow import Follower
-from .hold import Held
+from .hold import Held, mark_home
 from .listing import Lister
 from .serve import Server
 from .talk import Talk
@@ -60,6 +61,7 @@ class Pull:
             pulling.LIST: self._list,
             pulling.HOLD: self._hold,
             pulling.RELEASE: self._release,
+            pulling.AT_HOME: self._at_home,
             pulling.GET: self._get,
             pulling.DIGEST: self._digest,
             pulling.KNOWN: self._know,
@@ -116,6 +118,9 @@ class Pull:
 
     def _release(self, _: wire.Message) -> None:
         self._holds().release()
+
+    def _at_home(self, message: wire.Message) -> None:
+        mark_home(self._folder(), str(message.get("name")))
 
     def _get(self, message: wire.Message) -> None:
         files = message.get("files")
