@@ -135,7 +135,7 @@ class Machine:
                 f"the agent on {host} speaks version {hello.get('major')} of the protocol, and this is {wire.MAJOR}",
             )
         self._at[host] = int(hello.get("generation", self.plan.generation))
-        self._recovery.found(host, busy=bool(hello.get("alive")))
+        self._recovery.found(host, self._at[host], busy=bool(hello.get("alive")))
         newest = int(hello.get("seq", 0))
         since = self._seen.setdefault(host, newest if not self._generation.started else 0)
         if newest < since:  # another journal: the host has lost its folder
@@ -146,6 +146,9 @@ class Machine:
         kind = message.get("type")
         if kind == wire.COMMANDED:
             self._commanded.add(host)
+            self._at[host] = int(message.get("generation", self._at.get(host, self.plan.generation)))
+            if "alive" in message:
+                self._recovery.found(host, self._at[host], busy=bool(message["alive"]))
             return self._said_meanwhile(host)
         if kind == wire.BEAT:
             return [Send(host, {"type": wire.RENEW, "term": self.term, "nonce": message.get("nonce")})]
@@ -222,7 +225,7 @@ class Machine:
         if event.get("type") == records.CHECKPOINT_PRUNED and event.get("why"):
             return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         if event.get("type") == records.GENERATION_ENDED:
-            self._recovery.rests(host)
+            self._recovery.rests(host, int(event.get("generation", self.plan.generation)))
         if self._phase is not Phase.RUNNING:
             return self._plan_if_ready()
         return self._do(self._generation.hear(host, event))
@@ -312,7 +315,8 @@ class Machine:
         avoid = frozenset().union(*self._ports_before)
         fresh = self._recovery.take_fresh()
         afresh = bool(fresh) or not self._generation.progressed
-        return [MakePlan(self.plan.generation + 1, avoid, reason, onward, fresh, afresh)]
+        newest = max([self.plan.generation, *self._at.values()])  # another coordinator may have begun one since
+        return [MakePlan(newest + 1, avoid, reason, onward, fresh, afresh)]
 
     def _planned(self, plan: LaunchPlan) -> list[Instruction]:
         if self._phase is not Phase.PLANNING:

@@ -180,7 +180,9 @@ class Core:
             self._refuse(self._commander or 0, {"type": wire.COMMAND}, f"term {term} has taken over")
         self._lease_s = lease_s
         self._commander = client
-        self._send(client, wire.COMMANDED, term=term, nonce=self._nonce())
+        # As it is now: between hello and command another coordinator may have started a generation.
+        self._send(client, wire.COMMANDED, term=term, nonce=self._nonce(), generation=self._last_generation,
+                   alive=self.alive)  # fmt: skip
         self._out.add(Follow(client, since))
         self._out.write(records.COMMANDED_BY, term=term)
 

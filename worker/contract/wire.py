@@ -38,7 +38,7 @@ HELLO = (
     "hello"  # major, code, host, run, pid, boot_id, term, nonce, generation, alive: [rank], seq: last event's number
 )
 ABSENT = "absent"  # why: no agent of this run is alive on this host
-COMMANDED = "commanded"  # term, nonce
+COMMANDED = "commanded"  # term, nonce, generation, alive: as they are now, which no lower term can change any more
 REFUSED = "refused"  # what: the refused message's type, why
 EVENT = "event"  # event: one record of the agent's journal (see records); to the commander, all with seq > since
 BEAT = "beat"  # nonce, generation, ranks: {rank: newest step record}, states: {rank: state}, once a second
