@@ -43,6 +43,7 @@ class Listener(Protocol):
 class _Link:
     stream: Stream | None = None
     answered: bool = False  # an agent has said hello, at any time
+    greeted: bool = False  # and over this stream
     tries: int = 0  # since then, in vain
     again_at: float | None = None
     heard_at: float = 0.0
@@ -98,13 +99,14 @@ class Links:
             else:
                 self._listener.gone(host, error.message)
             return
-        link.stream = stream
+        link.stream, link.greeted = stream, False
         self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))
 
     def send(self, host: str, message: Mapping[str, Any]) -> None:
-        """Queue a message; one for a host without a stream is dropped: a new stream begins with everything anew."""
+        """Queue a message; one for a host whose agent has not said hello over a stream is dropped: what it is to be told
+        follows the command that answers the hello."""
         link = self._links.get(host)
-        if link is None or link.stream is None:
+        if link is None or link.stream is None or not link.greeted:
             return
         try:
             link.stream.send(message)
@@ -161,7 +163,7 @@ class Links:
             self._ended(host, "")
 
     def _answered(self, host: str, link: _Link) -> None:
-        link.answered, link.tries = True, 0
+        link.answered, link.greeted, link.tries = True, True, 0
         if link.lost_at is not None:
             lost_at, link.lost_at = link.lost_at, None
             self._listener.link_back(host, self._clock() - lost_at)

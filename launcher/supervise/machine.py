@@ -134,6 +134,7 @@ class Machine:
                 RunState.NOT_FIT,
                 f"the agent on {host} speaks version {hello.get('major')} of the protocol, and this is {wire.MAJOR}",
             )
+        self._commanded.discard(host)  # over this stream it obeys only once it has said so
         self._at[host] = int(hello.get("generation", self.plan.generation))
         self._recovery.found(host, self._at[host], busy=bool(hello.get("alive")))
         newest = int(hello.get("seq", 0))

@@ -56,7 +56,8 @@ class Checks:
                     )
                 if living.number == rank:
                     raise BrokenError(f"rank {rank} is started on {host.name} and is alive on {other.name}")
-        if (generation, rank) in self._begun:
+        forgotten = all(r.get("generation", 0) < generation for r in host.disk.records)  # a full disk, then a crash
+        if (generation, rank) in self._begun and not forgotten:
             raise BrokenError(f"rank {rank} of generation {generation} is started a second time")
         if generation < self._newest:
             raise BrokenError(f"generation {generation} is started after generation {self._newest}")

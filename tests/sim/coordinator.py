@@ -83,7 +83,6 @@ class SimCoordinator:
         self._part_until = 0.0
         self._leaving = False
         self._turning = False
-        self.asked: StopAsked | None = None
         if under_way is None:
             self._perform(self.machine.begin(self.world.now))
         else:
@@ -114,7 +113,10 @@ class SimCoordinator:
         self.lab.net.move()
 
     def ask_to_stop(self, how: StopHow) -> None:
-        self.asked = StopAsked(how, "down")
+        """Somebody asks at its socket, and is answered; nobody is by one that is frozen."""
+        if self.alive and not self.frozen and not self.machine.ended:
+            self.lab.checks.stop_asked()
+            self._tell(StopAsked(how, "down"))
 
     def readable(self, stream: SimStream) -> None:
         self._readable[stream] = None
@@ -144,10 +146,6 @@ class SimCoordinator:
             for stream in readable:
                 if stream in self._streams.calls:
                     self._streams.calls[stream]()
-        if self.asked is not None and not self.machine.ended:
-            asked, self.asked = self.asked, None
-            self.lab.checks.stop_asked()
-            self._tell(asked)
         self.links.patience_s = patience_s(self.machine.stopping, self.machine.breaking, self.lab.settings.timeouts)
         self.links.tend()
         self._tell(Tick())

@@ -118,9 +118,12 @@ class Rank:
         self._saved = cluster.begins
         self._agent = host.agent
         self._awake: list[Callable[[], None]] = []
+        again = number in cluster.ranks  # its peers, if any are left, do not take it in
         cluster.ranks[number] = self
         world = host.world
         world.after(0.02, lambda: self._tell(events.Started(number, 100 + number, 1)))
+        if again:
+            return
         if world.chance(host.lab.settings.port_taken):
             world.after(world.between(0.5, 2.0), lambda: self._fail(WorkerExit.PORT_TAKEN, "port"))
         else:
