@@ -1,5 +1,7 @@
 # make up     the environment, then the default cluster.yaml to its end (offline once the packages are there)
 # make test   the environment, then the tests; what concerns several hosts has its own: make test-hosts (needs sshd)
+# make test-long  the long forms of proofs that the others have short ones of (docs/lab.md): links cut for minutes,
+#                 slow uplinks, a coordinator frozen for ten minutes; over half an hour (root, sshd)
 # make rescue-proof  workers killed and frozen at random, every bit compared: ROUNDS=50 SEED=1, about half an hour
 # make lab    hosts to play with on this machine, until Ctrl-C: HOSTS=4; NET=1 for networks of their own (root); JUMP=1
 # make check  ruff, mypy --strict, the import-direction test
@@ -8,7 +10,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: up test test-hosts rescue-proof lab check env clean
+.PHONY: up test test-hosts test-long rescue-proof lab check env clean
 
 ROUNDS ?= 50
 SEED   ?= 1
@@ -18,10 +20,13 @@ up: $(STAMP)
 	$(BIN)/python -m launcher up cluster.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not hosts'
+	$(BIN)/python -m pytest -m 'not hosts and not long'
 
 test-hosts: $(STAMP)
-	$(BIN)/python -m pytest -m hosts
+	$(BIN)/python -m pytest -m 'hosts and not long'
+
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -m long --durations=0
 
 rescue-proof: $(STAMP)
 	$(BIN)/python -m benchmarks.rescue_proof --seed $(SEED) --rounds $(ROUNDS)

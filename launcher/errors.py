@@ -57,6 +57,40 @@ class NotFitError(LauncherError):
     exit_code = ExitCode.NOT_FIT
 
 
+_MOST_TOLD = 8
+
+
+def of_hosts(errors: Sequence[tuple[str, LauncherError]], what: str) -> NotFitError | None:
+    """The errors of several hosts as one, those that say the same told once; `what` is all that failed, in a few words.
+
+    None if there are none.
+    """
+    if len(errors) < 2:
+        return NotFitError(errors[0][1].message, hint=errors[0][1].hint) if errors else None
+    told: dict[tuple[str, str], list[str]] = {}
+    for host, error in errors:
+        told.setdefault((without_host(error.message, host), error.hint), []).append(host)
+    lines = []
+    for (message, hint), hosts in list(told.items())[:_MOST_TOLD]:
+        lines.append(f"  {some(hosts)}: {message}".replace("\n", "\n  "))
+        lines += [f"    next: {hint}"] if hint else []
+    left = [host for hosts in list(told.values())[_MOST_TOLD:] for host in hosts]
+    lines += [f"  and {some(left)}"] if left else []
+    return NotFitError(f"{what} {len(errors)} hosts:\n" + "\n".join(lines))
+
+
+def without_host(message: str, host: str) -> str:
+    """An error's message for a line that names the host anyway."""
+    return message.removeprefix("host ").removeprefix(f"{host}: ")
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """`a, b, c, d and 12 more`."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 class RunError(LauncherError):
     """A run folder or its coordinator is not in the state that the call needs."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ class FakeRun:
         workers: int = 2,
         epochs: int = 5,
         steps_per_epoch: int = 94,
+        clocks: Mapping[str, float] | None = None,
     ) -> None:
         self.folder = RunFolder(runs / name)
         self.folder.path.mkdir(parents=True)
         self.hosts, self.workers, self.epochs = tuple(hosts), workers, epochs
         self.steps_per_epoch = steps_per_epoch
+        self.clocks = dict(clocks or {})  # how far which hosts' clocks are ahead
         self.now = T0
         self.generation = 0
         self.agent_process = {"pid": 4500, "warden_pid": 4499, "start_time": 1}
@@ -50,7 +52,7 @@ class FakeRun:
 
     def agent(self, host: str, type_: str, /, **fields: Any) -> None:
         """A record in an agent's journal."""
-        self._append(self.folder.host(host).journal, type_, numbered=True, **fields)
+        self._append(self.folder.host(host).journal, type_, numbered=True, ahead=self.clocks.get(host, 0.0), **fields)
 
     def of_rank(self, rank: int, type_: str, **fields: Any) -> None:
         """A record about a rank in its agent's journal."""
@@ -58,7 +60,8 @@ class FakeRun:
 
     def progress(self, rank: int, type_: str, **fields: Any) -> None:
         """A record in a rank's progress file."""
-        self._append(self.host(rank).progress(self.generation, rank), type_, numbered=False, **fields)
+        ahead = self.clocks.get(self.host_of(rank), 0.0)
+        self._append(self.host(rank).progress(self.generation, rank), type_, numbered=False, ahead=ahead, **fields)
 
     def log(self, rank: int, data: bytes) -> None:
         append(self.host(rank).log(self.generation, rank), data)
@@ -79,7 +82,7 @@ class FakeRun:
         return self
 
     def coordinator(self, *, pid: int = 4000, term: int = 1) -> None:
-        self.tell(records.COORDINATOR_STARTED, pid=pid, start_time=1, boot_id="", term=term)
+        self.tell(records.COORDINATOR_STARTED, pid=pid, start_time=1, boot_id="", term=term, clocks=self.clocks)
         self.state("preparing")
 
     def state(self, state: str, reason: str = "") -> None:
@@ -175,9 +178,9 @@ class FakeRun:
         )
         return self
 
-    def _append(self, path: str, type_: str, *, numbered: bool, **fields: Any) -> None:
+    def _append(self, path: str, type_: str, *, numbered: bool, ahead: float = 0.0, **fields: Any) -> None:
         self.now += 1
-        record = {"t": self.now, "type": type_, **fields}
+        record = {"t": self.now + ahead, "type": type_, **fields}
         if numbered:
             self._seq[path] = record["seq"] = self._seq.get(path, 0) + 1
         append(path, records.dumps(record))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from launcher.check.found import Found
 from launcher.check.local import MARGIN
 from launcher.check.many import Tell, each, untold
 from launcher.check.staged import NOTHING, Staged
-from launcher.errors import LauncherError, NotFitError
+from launcher.errors import LauncherError, NotFitError, of_hosts
 from launcher.hosts.session import Session
 from launcher.hosts.talk import Talk
 from launcher.plan.facts import Facts, HostFacts
@@ -51,27 +51,27 @@ def gather(
     with Visits(spec, sessions) as visits:
         looked = look(spec, visits, runs=run.path.parent, staged=staged, port_offset=port_offset, tell=tell)
     wrong = [
-        NotFitError(f"host {host}: {choice.wrong}", hint=choice.fix)
+        (host, NotFitError(f"host {host}: {choice.wrong}", hint=choice.fix))
         for host, choice in addresses.choose(spec.hosts, looked.found).items()
         if choice.wrong
     ]
     for host in looked.found.values():
         if host.python.missing or not host.python.path:
             why = host.python.missing or host.failures.get("python", "it is not known")
-            wrong.append(NotFitError(f"host {host.host}: python: {why}", hint=f"set `python:` for host {host.host}"))
+            hint = f"set `python:` for host {host.host}"
+            wrong.append((host.host, NotFitError(f"host {host.host}: python: {why}", hint=hint)))
         elif "gpus" in host.failures:
             hint = f"see what nvidia-smi says on {host.host}, or set `gpus: 0` to train on the CPU"
-            wrong.append(NotFitError(f"host {host.host}: {host.failures['gpus']}", hint=hint))
-    together([*looked.failed.values(), *wrong])
+            wrong.append((host.host, NotFitError(f"host {host.host}: {host.failures['gpus']}", hint=hint)))
+    together([*looked.failed.items(), *wrong], "something is amiss on")
     return facts_of(spec, run, looked.found, staged=staged)
 
 
-def together(errors: list[LauncherError]) -> None:
-    """Raises the errors of several hosts as one, if there are any."""
-    if not errors:
-        return
-    hints = dict.fromkeys(error.hint for error in errors if error.hint)
-    raise NotFitError("\n  ".join(error.message for error in errors), hint="; ".join(hints))
+def together(errors: Iterable[tuple[str, LauncherError]], what: str) -> None:
+    """Raises the errors of (host, error) as one, if there are any; `what` as for `of_hosts`."""
+    error = of_hosts(list(errors), what)
+    if error is not None:
+        raise error
 
 
 def look(

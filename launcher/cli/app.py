@@ -37,27 +37,30 @@ def register() -> None:
     from launcher.cli.resume import resume
     from launcher.cli.schema import schema
     from launcher.cli.status import status
+    from launcher.cli.tensorboard import tensorboard
     from launcher.cli.up import up
 
-    verbs: dict[str, Callable[..., object]] = {
-        "init": init,
-        "schema": schema,
-        "check": check,
-        "plan": plan,
-        "up": up,
-        "resume": resume,
-        "attach": attach,
-        "list": list_runs,
-        "status": status,
-        "logs": logs,
-        "down": down,
-        "fetch": fetch,
-        "report": report,
-        "ps": ps,
-        "clean": clean,
+    # What `launcher --help` says of each: a line, not the beginning of one.
+    verbs: dict[str, tuple[Callable[..., object], str]] = {
+        "init": (init, "write a commented cluster.yaml to start from"),
+        "schema": (schema, "print the JSON Schema of cluster.yaml, for editors"),
+        "check": (check, "look at every host: what would stop a run there?"),
+        "plan": (plan, "show what each rank would do; starts nothing"),
+        "up": (up, "start the cluster, and show it until it ends"),
+        "resume": (resume, "go on from the newest whole checkpoint"),
+        "attach": (attach, "show a run until it ends"),
+        "list": (list_runs, "all runs, newest first"),
+        "status": (status, "how a run stands, worker by worker"),
+        "logs": (logs, "what the workers printed; -f follows"),
+        "down": (down, "stop a run: a checkpoint, then the end"),
+        "fetch": (fetch, "bring home all that a run has left on its hosts"),
+        "report": (report, "epochs, result, curves, where the model is"),
+        "tensorboard": (tensorboard, "show a run's event files in TensorBoard"),
+        "ps": (ps, "what runs have alive, here and on a spec's hosts"),
+        "clean": (clean, "remove old runs and staged code; asks first"),
     }
-    for name, verb in verbs.items():
-        app.command(name)(verb)
+    for name, (verb, about) in verbs.items():
+        app.command(name, short_help=about)(verb)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -57,7 +57,10 @@ def closed_door(host: str, status: int | None, errors: str, printed: str) -> Not
         )
     ended = "without a word" if status is None else f"with exit status {status}"
     told = last_lines("\n".join(part for part in (printed.strip(), errors.strip()) if part), 5)
-    return NotFitError(f"{host}: the login shell ended {ended}" + (f": {told}" if told else ""), hint=_look(host))
+    return NotFitError(
+        f"{host}: the login shell ended {ended}" + (f": {told}" if told else ""),
+        hint=f"{_look(host)}: a start file of the login shell (~/.bashrc, ~/.profile) that ends it is the usual reason",
+    )
 
 
 def silent_door(host: str, errors: str, printed: str) -> NotFitError:

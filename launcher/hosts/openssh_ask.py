@@ -39,18 +39,18 @@ class Asker:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        self._answers: dict[str, str] = {}
+        self._answers: dict[str, str | None] = {}
 
-    def answer(self, prompt: str, *, again: bool) -> str | None:
-        """Blocks. `again`: the last answer to this prompt was wrong. None: the person gives none."""
+    def answer(self, prompt: str, *, wrong: str | None = None) -> str | None:
+        """Blocks. `wrong`: an answer to this prompt that was none. None: the person gives none."""
         with self._lock:
-            if again:
-                self._answers.pop(prompt, None)
-            known = self._answers.get(prompt)
-            if known is not None:
-                return known
-            answer = self._ask(prompt)
-            if answer is not None and _LASTING.search(prompt):
+            if prompt in self._answers and (known := self._answers[prompt]) != wrong:
+                return known  # another login may have been wrong, too, and have asked for the right one since
+            if prompt in self._answers and wrong is None:
+                return None  # who has not answered once is not asked for each host
+            shown = prompt.rstrip(": ")
+            answer = self._ask(shown if wrong is None else f"that was wrong. {shown}")
+            if _LASTING.search(prompt):
                 self._answers[prompt] = answer
             return answer
 
@@ -73,7 +73,7 @@ class Desk:
         self.waited_s = 0.0  # for a person
         self._host = host
         self._asker = asker
-        self._asked: set[str] = set()
+        self._answered: dict[str, str | None] = {}
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(path)
         self._socket.listen(4)
@@ -91,6 +91,11 @@ class Desk:
                 self.waited_s += time.monotonic() - before
                 line.sendall(json.dumps(answer).encode() + b"\n")
 
+    @property
+    def answered(self) -> bool:
+        """Whether somebody was there, and said something."""
+        return any(answer is not None for answer in self._answered.values())
+
     def close(self) -> None:
         self._socket.close()
         Path(self.path).unlink(missing_ok=True)
@@ -100,7 +105,7 @@ class Desk:
             return ""
         if re.search(r"\(yes/no", prompt):  # whether a host key is to be trusted is never asked here
             return None
-        again, self._asked = prompt in self._asked, self._asked | {prompt}
         # A code or a password says whose it is only if ssh does.
         shown = prompt if self._host in prompt or "passphrase for" in prompt else f"{self._host}: {prompt}"
-        return self._asker.answer(shown, again=again)
+        answer = self._answered[prompt] = self._asker.answer(shown, wrong=self._answered.get(prompt))
+        return answer

@@ -18,10 +18,26 @@ class PinnedKeyError(NotFitError):
     """The host showed another key than the pinned one; it may have that, too."""
 
 
+_TOO_MANY = re.compile(r"Exceeded MaxStartups|Not allowed at this time")
+
+
 def crowded(log: str) -> bool:
     """Whether the server hung up before it said anything, as it does when too many log in at once."""
     early = re.search(r"kex_exchange_identification: (read: )?Connection (closed|reset)", log)
-    return bool(early) and not _NOT_LED.search(log)
+    return bool(early) and not _NOT_LED.search(log) and not _no_server(log) and not _proxy_said(log)
+
+
+def _no_server(log: str) -> str:
+    """What something that speaks no SSH said first; empty if nothing did."""
+    first = re.search(r"kex_exchange_identification: banner line 0: (.*)", log)
+    return first[1].strip() if first and not _TOO_MANY.search(log) else ""
+
+
+def _proxy_said(log: str) -> str:
+    """The last complaint of a ProxyCommand of the user's config; empty if there is none, or it said nothing."""
+    started = re.search(r"Executing proxy command: exec (?!.* -o ProxyCommand=false -W )", log)
+    said = [line for line in _said(log) if not re.match(r"kex_exchange|Connection (closed|to|reset)|ssh_", line)]
+    return said[-1] if started and said else ""
 
 
 def refusal_of_gate(log: str, address: str, port: int) -> str:
@@ -34,7 +50,8 @@ def refusal_of_gate(log: str, address: str, port: int) -> str:
 
 
 def explain(host: str, place: str, log: str, *, pin: str | None = None, asked: bool = False) -> NotFitError:
-    """`log` is that of `ssh -v`; `place` is `user@address port N`; `asked`: somebody was there to be asked."""
+    """`log` is that of `ssh -v`; `place` is `user@address port N`; `asked`: somebody was asked, and answered."""
+    log = log.replace(" UNKNOWN port 65535", f" {place}")  # which is how ssh calls what it reaches by a command
     for judge in (_key_trouble, _login_trouble, _network_trouble, _local_trouble):
         error = judge(place, log, pin, asked)
         if error is not None:
@@ -45,9 +62,13 @@ def explain(host: str, place: str, log: str, *, pin: str | None = None, asked: b
 
 def last_words(log: str, otherwise: str = "it ended without a word") -> str:
     """The last thing that ssh said to people."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    said = [line for line in lines if not re.match(r"debug\d|OpenSSH_|Authenticated to |Bytes per|Transferred:", line)]
+    said = _said(log)
     return said[-1][:500] if said else otherwise
+
+
+def _said(log: str) -> list[str]:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return [line for line in lines if not re.match(r"debug\d|OpenSSH_|Authenticated to |Bytes per|Transferred:", line)]
 
 
 def new_key(log: str) -> str:
@@ -115,7 +136,7 @@ def _login_trouble(place: str, log: str, _pin: str | None, asked: bool) -> NotFi
     if accepted and not asked:
         return NotFitError(
             f"{place} takes the key {accepted[-1]}, but this machine cannot use it without its passphrase",
-            hint=f"give it to ssh-agent first: ssh-add {accepted[-1]}",
+            hint=f"give it to ssh-agent first: `ssh-add {accepted[-1]}`; or start this on a terminal",
         )
     if re.search(r"incorrect passphrase", log):
         hint = "the passphrase was wrong" if asked else "the key has a passphrase: give it to ssh-agent with ssh-add"
@@ -153,6 +174,13 @@ def _network_trouble(place: str, log: str, _pin: str | None, _asked: bool) -> No
     for pattern, what, hint in cases:
         if re.search(pattern, log):
             return NotFitError(f"{place} cannot be reached: {what} ({last_words(log)})", hint=hint)
+    if first := _no_server(log):
+        return NotFitError(f"{place} is no SSH server: it begins with “{first[:60]}”", hint="is the port right?")
+    if said := _proxy_said(log):
+        return NotFitError(
+            f"{place} cannot be reached: the ProxyCommand of ssh's config says “{said[:300]}”",
+            hint="try it by hand, or mend ProxyCommand in ssh's config",
+        )
     if crowded(log):
         return NotFitError(
             f"{place} hangs up before it says a word ({last_words(log)})",

@@ -76,6 +76,11 @@ class Settings:
     jump: str | None
     values: Mapping[str, str]
 
+    def connect_s(self, most: float) -> float:
+        """What this machine has to let us in: `most`, or the ConnectTimeout of ssh's config, if that is less."""
+        said = self.values.get("connecttimeout", "")
+        return min(most, float(said)) if said.isdigit() and int(said) else most
+
     @property
     def place(self) -> str:
         """`user@address port N`, for messages."""
@@ -102,7 +107,7 @@ def settings_of(login: Login) -> Settings:
         raise NotFitError(f"{login.host}: ssh does not tell its settings: {error}") from error
     if done.returncode:
         raise NotFitError(
-            f"{login.host}: ssh cannot be told to go there: {done.stderr.strip()[-500:]}",
+            f"{login.host}: ssh cannot be told to go there: {'; '.join(done.stderr.splitlines())[-500:]}",
             hint=f"try it by hand: {shlex.join(['ssh', *login.options, '--', login.destination])}",
         )
     pairs = (line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from launcher.errors import NotFitError
 from launcher.hosts.mux import Line
+from launcher.hosts.openssh_agent import mute_agent
 from launcher.hosts.openssh_ask import Asker, Desk
 from launcher.hosts.openssh_den import Den
 from launcher.hosts.openssh_errors import PinnedKeyError, crowded, explain, last_words, new_key, refusal_of_gate
@@ -20,7 +21,7 @@ from launcher.hosts.openssh_login import Login, Settings, is_pin, ssh_program
 from launcher.hosts.pipe_channel import Complaints
 
 _PATIENCE_S = 60.0  # for a login behind the handshake: a second factor may be a button on a telephone
-_ATTEMPTS = 5
+_MOST_PAUSE_S = 3.0  # before a server that has too many logins is asked again
 _KINDS = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521",
@@ -89,15 +90,18 @@ def log_in(login: Login, settings: Settings, how: How, gate: Master | None) -> M
 
 
 def _log_in(login: Login, settings: Settings, how: How, gate: Master | None, kind: str | None) -> Master:
-    for attempt in range(1, _ATTEMPTS + 1):
+    deadline = time.monotonic() + how.connect_s
+    pause = 0.2
+    while True:
         try:
             return _Attempt(login, settings, how, gate, kind).result()
         except _CrowdedError as error:
-            if attempt == _ATTEMPTS or (gate is not None and not gate.alive):
-                raise error.why from error
             # Whoever was turned away at the same moment must not come back at the same moment.
-            time.sleep(random.uniform(0.1, 0.5) * 2**attempt)
-    raise AssertionError("the last attempt raises or returns")
+            pause = min(pause * 2, _MOST_PAUSE_S)
+            wait = random.uniform(0.5, 1.0) * pause
+            if time.monotonic() + wait >= deadline or (gate is not None and not gate.alive):
+                raise error.why from error
+            time.sleep(wait)
 
 
 class _CrowdedError(Exception):
@@ -111,6 +115,7 @@ class _Attempt:
 
     def __init__(self, login: Login, settings: Settings, how: How, gate: Master | None, kind: str | None) -> None:
         self._login, self._settings, self._how, self._gate = login, settings, how, gate
+        self._connect_s = settings.connect_s(how.connect_s)
         self._den = Den.get()
         self._path = self._den.socket()
         self._pin = how.host_keys if is_pin(how.host_keys) else None
@@ -168,13 +173,14 @@ class _Attempt:
     def _limit(self) -> float:
         """How long may have passed by now: the handshake is the machines', what follows can be a person's."""
         shaken = "SSH2_MSG_SERVICE_ACCEPT" in self._log.text(1 << 16)
-        return self._how.connect_s + (_PATIENCE_S if shaken else 1.0)
+        return self._connect_s + (_PATIENCE_S if shaken else 1.0)
 
     def _failure(self) -> Exception:
         log = self._log.text(1 << 16).replace("\r", "")
         if self._gate and (refused := self._gate.refusal(self._settings)):
             log += f"\nchannel 0: open failed: {refused}\n"
-        why = explain(self._login.host, self._settings.place, log, pin=self._pin, asked=self._desk is not None)
+        asked = self._desk is not None and self._desk.answered
+        why = explain(self._login.host, self._settings.place, log, pin=self._pin, asked=asked)
         return _CrowdedError(why) if crowded(log) else why
 
     def _argv(self, kind: str | None) -> list[str]:
@@ -191,7 +197,7 @@ class _Attempt:
             "Tunnel": "no",
             "UpdateHostKeys": "no",
             "StrictHostKeyChecking": "accept-new" if self._how.host_keys == "accept-new" else "yes",
-            "ConnectTimeout": str(max(1, round(self._how.connect_s))),
+            "ConnectTimeout": str(max(1, round(self._connect_s))),
             "ConnectionAttempts": "1",
             "ServerAliveInterval": str(max(1, round(self._how.alive_s / 4))),
             "ServerAliveCountMax": "3",
@@ -201,6 +207,9 @@ class _Attempt:
             options |= self._pinned(self._pin)
         if kind:
             options["HostKeyAlgorithms"] = kind
+        if path := mute_agent(self._settings.values):
+            self._how.say(f"{self._login.host}: the ssh-agent at {path} does not answer; its keys are not used")
+            options["IdentityAgent"] = "none"
         if self._gate:
             # The command is ours: `ssh -W` over the connection that the hosts behind this gate share.
             words = [ssh_program(), "-F", "none", "-S", self._gate.path, "-o", "ProxyCommand=false"]

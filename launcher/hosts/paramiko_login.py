@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shlex
 from collections.abc import Sequence
 
 from launcher.errors import NotFitError
@@ -26,6 +27,7 @@ class _Login:
         self._methods: tuple[str, ...] = ()
         self.notes: list[str] = []
         self.offered: list[str] = []
+        self._locked: list[str] = []  # keys that would be taken, if they could be used
 
     def begin(self) -> None:
         if self._exchange.begin(self._deadline).said is not Said.READY:
@@ -40,6 +42,7 @@ class _Login:
                 return False
         unlocked = identity.unlock()
         if unlocked is None:
+            self._locked.append(identity.label)
             return False
         public, sign = unlocked
         try:
@@ -87,6 +90,12 @@ class _Login:
             return NotFitError(
                 f"{self._name}: there is no key to log in with as {self._target.place}{notes}",
                 hint="`ssh-keygen -t ed25519` makes one, `ssh-copy-id` brings it there; or name one with `key:`",
+            )
+        if self._locked:
+            key = shlex.quote(self._locked[0])
+            return NotFitError(
+                f"{self._name}: {self._target.place} takes the key {self._locked[0]}, but it cannot be used{notes}",
+                hint=f"give it to ssh-agent first: `ssh-add {key}`; or start this on a terminal",
             )
         return NotFitError(
             f"{self._name}: {self._target.place} takes none of our keys. Offered: {'; '.join(self.offered)}; "

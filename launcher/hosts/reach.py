@@ -125,7 +125,7 @@ class Reacher:
         try:
             return None if via is None else self._way(host, via)
         except NotFitError as error:
-            raise NotFitError(f"{host.name} is behind {error.message}", hint=error.hint) from error
+            raise NotFitError(f"{host.name}: jump host {error.message}", hint=error.hint) from error
 
     def _way(self, host: HostSpec, via: Target) -> Wire:
         while True:

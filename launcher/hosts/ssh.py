@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, NotFitError
 from launcher.hosts import door
 from launcher.hosts.base import Host, RunOnHost, Stream
 from launcher.hosts.session import Channel, Session
@@ -28,28 +28,42 @@ class SshHost(Host):
         self._workdir = spec.workdir
         self._connect = connect
         self._session = session
-        self._lock = threading.Lock()
+        self._connecting = threading.Lock()  # of whoever makes a session; held as long as that takes
+        self._closed = False
+        self._lock = threading.Lock()  # of the session that there is; never held for long
 
     def session(self) -> Session:
         """A session that is alive as far as is known; a fresh one if need be. Blocks. Raises NotFitError."""
-        with self._lock:
-            if self._session is None or not self._session.alive:
-                if self._session is not None:
-                    self._session.close()
+        with self._connecting:
+            with self._lock:
+                session = self._session
+                if session is not None and session.alive:
+                    return session
                 self._session = None
-                self._session = self._connect()
-            return self._session
+            if session is not None:
+                session.close()
+            session = self._connect()
+            with self._lock:
+                if not self._closed:
+                    self._session = session
+                    return session
+        session.close()
+        raise NotFitError(f"{self.name}: its connections were ended while another one was being made")
 
     def drop(self) -> None:
-        """Give up the session, however alive it looks: the next one is fresh. Does not wait for it to end."""
+        """Give up the session, however alive it looks: the next one is fresh. Does not wait for it to end.
+
+        One that is being made is not given up, and not waited for: a host that does not answer holds up nobody else.
+        """
         with self._lock:
             session, self._session = self._session, None
         if session is not None:
             threading.Thread(target=session.close, daemon=True).start()
 
     def close(self) -> None:
-        """End the session, and every stream through it."""
+        """End the session, and every stream through it; for good."""
         with self._lock:
+            self._closed = True
             session, self._session = self._session, None
         if session is not None:
             session.close()

@@ -39,6 +39,10 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
+    def reserve(self) -> Path:
+        return self.path / ".reserve"
+
+    @property
     def coordinator_log(self) -> Path:
         return self.path / "coordinator.log"
 

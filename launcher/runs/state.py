@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from launcher.runs import copies, lineage
+from launcher.runs import clocks, copies, lineage
 from launcher.runs.fields import integer, number, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import Alive, GenerationView, RankView, RunView
@@ -30,7 +30,11 @@ def fold(
 ) -> RunView:
     """All that can be told of a run. `progress` is by rank of the newest generation."""
     told = told_by_coordinator(run_events)
+    host_events = clocks.events_by_ours(host_events, told.clocks)
     generation = told.generation
+    if told.clocks and generation:
+        ahead = {rank: told.clocks.get(host, 0.0) for rank, host in generation.ranks}
+        progress = {rank: clocks.progress_by_ours(one, ahead.get(rank, 0.0)) for rank, one in progress.items()}
     ranks = [_now(rank, host, told, host_events, alive) for rank, host in generation.ranks] if generation else []
     divergences = copies.divergences(host_events)
     by_agents = told.end is None and alive.coordinator is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.runs.fields import integer, number, objects, text, texts
+from launcher.runs.fields import integer, number, numbers, objects, text, texts
 from launcher.runs.model import Cause, FailureView, GenerationView
 from worker.contract import records
 from worker.contract.records import Record
@@ -36,6 +36,7 @@ class RunTold:
     heard_at: float | None = None  # the time of the last record
     remarks: list[str] = field(default_factory=list)
     unreachable: dict[str, str] = field(default_factory=dict)  # host → why, while its link is lost
+    clocks: dict[str, float] = field(default_factory=dict)  # host → how many seconds its clock is ahead, if it is wrong
 
     @property
     def generation(self) -> GenerationView | None:
@@ -70,6 +71,8 @@ def _coordinator_started(told: RunTold, record: Record) -> None:
     told.end = told.cause = None
     told.stop_asked = ""
     told.unreachable = {}
+    found = numbers(record, "clocks", most=_MOST_HOSTS)
+    told.clocks.update((host, ahead) for host, ahead in found.items() if ahead is not None)
 
 
 def _run_state(told: RunTold, record: Record) -> None:

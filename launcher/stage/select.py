@@ -16,13 +16,25 @@ from launcher.stage import tree
 from launcher.stage.tree import Entry
 
 # Whatever any pattern says.
-NEVER_FOLDERS = frozenset({".git", ".hg", ".svn", ".ssh", ".aws", ".gnupg", ".kube", "__pycache__"})
+NEVER_FOLDERS = frozenset(
+    {
+        *(".git", ".hg", ".svn", "__pycache__"),
+        *(".ssh", ".aws", ".azure", ".docker", ".gcloud", ".gnupg", ".huggingface", ".kaggle", ".kube"),
+    }
+)
 NEVER_FILES = (
     ".git",  # of a submodule or a worktree
     ".env",
     ".env.*",
+    ".git-credentials",
     ".netrc",
+    ".npmrc",
     ".pypirc",
+    "credentials.json",
+    "kaggle.json",
+    "secrets.json",
+    "secrets.toml",
+    "secrets.y*ml",
     "id_rsa*",
     "id_dsa*",
     "id_ecdsa*",
@@ -221,5 +233,7 @@ def _private_key(path: Path, size: int) -> bool:
     if not 64 <= size <= _KEY_BYTES:
         return False
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        head = file.read(100)
-    return head.startswith((b"-----BEGIN ", b"---- BEGIN ")) and b"PRIVATE KEY" in head
+        head = file.read(4096)
+    if head.startswith(b"{"):  # the file of a service account of Google's
+        return b'"private_key"' in head and b"-----BEGIN PRIVATE KEY" in head
+    return head.startswith((b"-----BEGIN ", b"---- BEGIN ")) and b"PRIVATE KEY" in head[:100]

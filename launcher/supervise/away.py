@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.check import preflight, remote
+from launcher.check.groups.clock import wrong
 from launcher.check.many import each
 from launcher.check.staged import Staged
 from launcher.errors import NotFitError
@@ -41,6 +42,8 @@ from launcher.supervise.planning import Planning
 
 StageHere = Callable[[ClusterSpec, RunFolder, str], tuple[str, str]]
 _TOLD_EVERY_S = 3.0
+_FEW_HOSTS = 4
+_MOST_SHOWN = 120
 _MOST_FILES = 1 << 16
 
 
@@ -60,7 +63,7 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
             fleet.make_ready(stage_here, only=wanted.fresh)
         return planning.again(wanted)
 
-    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.gathering)
+    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering)
 
 
 class Fleet:
@@ -78,6 +81,7 @@ class Fleet:
         self.hosts: dict[str, Host] = {name: LocalHost(name) for name in self._here}
         self._ready: dict[str, Ready] = {}
         self._staged = Staged()
+        self.clocks: Mapping[str, float] = {}  # how far they are ahead, of hosts where they are wrong
 
     def reach(self) -> None:
         """A session to every machine. Raises NotFitError that names all that cannot be reached."""
@@ -89,7 +93,7 @@ class Fleet:
             return found
 
         found, failed = each(list(self._away), one, what="reaching", tell=self._front.tell)
-        remote.together(list(failed.values()))
+        remote.together(failed.items(), "cannot reach")
         for name, session in found.items():
             self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
 
@@ -102,6 +106,8 @@ class Fleet:
         by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
         here = {name: stage_here(spec, run, name) for name in by_hand}
         told = _Slowly(self._front)
+        # All run the same: of many hosts, what is printed on one shows how far they are.
+        shown = set(self._specs) if len(self._specs) <= _FEW_HOSTS else {next(iter(self._specs))}
 
         def one(name: str) -> Ready:
             log = Path(run.host(name).root) / "setup.log"
@@ -110,6 +116,8 @@ class Fleet:
             def printed(data: bytes) -> None:
                 with log.open("ab") as file:
                     file.write(data)
+                if name in shown and (lines := data.decode("utf-8", "replace").split("\n")[-2:]):
+                    told.say(name, f"setup prints: {(lines[-1] or lines[0]).strip()[:_MOST_SHOWN]}")
 
             tell = lambda text: told.say(name, text)  # noqa: E731
             host, local = self._specs[name], name in self._here
@@ -125,7 +133,7 @@ class Fleet:
 
         names = [name for name in self._specs if name not in here and (only is None or name in only)]
         made, failed = each(names, one, what="making ready", tell=self._front.tell)
-        remote.together(list(failed.values()))
+        remote.together(failed.items(), "cannot make ready")
         ready = self._ready = {**self._ready, **made}
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
@@ -149,6 +157,7 @@ class Fleet:
             tell=self._front.tell,
         )
         preflight.refuse(examined.findings, spec=spec.path)
+        self.clocks = wrong(examined.seen)
         return examined.seen.plan or planner(self._with_data(examined.seen.facts))
 
     def facts(self) -> Facts:
@@ -171,7 +180,7 @@ class Fleet:
             )
 
         found, failed = each(list(self._away), one, what="bringing the checkpoint to", tell=self._front.tell)
-        remote.together(list(failed.values()))
+        remote.together(failed.items(), "cannot bring the checkpoint to")
         return {**dict.fromkeys(self._here, folder), **found}
 
     def gathering(self, tell: Callable[[str], None]) -> Gathering:

@@ -16,6 +16,8 @@ _DIFFERS = re.compile(r"0x[0-9a-fA-F]+|\d+")  # addresses, pids, ports, times, t
 _MOST_TRACE = 8192
 UNFIT_REASONS = frozenset({"data", "environment", "cluster"})
 
+CHECK = "`launcher check` tells what that host lacks now"
+RESUME = "`launcher resume` goes on from the newest checkpoint"
 HINTS = {
     "SIGKILL": "nothing of this run sent it: out of memory is the usual reason (`dmesg | grep -i oom` tells)",
     "SIGSEGV": "a crash inside a native library; run the rank by hand: `launcher plan` prints its line",

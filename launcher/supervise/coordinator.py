@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +12,7 @@ from typing import Any
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
+from launcher.runs.clocks import by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_lines
@@ -22,6 +21,7 @@ from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
 from launcher.supervise.causes import trace_of
 from launcher.supervise.control import ControlServer
+from launcher.supervise.disks import Disks
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -40,7 +40,7 @@ from launcher.supervise.events import (
     Tick,
     Yield,
 )
-from launcher.supervise.homecoming import Homecoming
+from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
@@ -48,6 +48,7 @@ from launcher.supervise.orders import start_message
 from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
+from launcher.supervise.signals import wakened
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
@@ -56,6 +57,7 @@ Replan = Callable[[MakePlan], LaunchPlan]
 PORT_TAKEN_TEXT = "Could not start gRPC server"
 LEAVE_S = 3.0
 CATCH_UP_S = 5.0
+UNSTARTED_S = 2.0  # how long the end of a run waits for hosts from which nothing comes, if no rank was ever started
 FULL_DISK_S = 60.0  # how long the end of a run waits for a place to be written to
 
 
@@ -76,6 +78,7 @@ class Coordinator:
         term: int,
         under_way: UnderWay | None = None,
         activated: Mapping[str, Activated] | None = None,
+        clocks: Mapping[str, float] | None = None,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
         self._run = run
@@ -93,9 +96,13 @@ class Coordinator:
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = activated or {}
+        self._clocks = clocks or {}
+        self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
+        self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
+        self._started = False  # ranks, of any generation: else no host has anything that is worth waiting for
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
@@ -107,8 +114,8 @@ class Coordinator:
     def run(self) -> End | None:
         """Blocks until the run has ended, everything is gone and the end is written down. None: it is another
         coordinator's now, and nothing was written."""
-        with self._signals() as wake:
-            self._selector.register(wake, selectors.EVENT_READ, self._on_signal)
+        with wakened() as self._wake:
+            self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
             if self._home:
                 self._home.begin()
             self._perform(self._first_instructions())
@@ -152,7 +159,7 @@ class Coordinator:
                 case Send(host, message):
                     self._links.send(host, message)
                 case StartRanks(host):
-                    plan = self._machine.plan
+                    plan, self._started = self._machine.plan, True
                     self._over.discard(host)
                     self._links.send(host, self._start_message(plan, host))
                 case MakePlan():
@@ -196,11 +203,12 @@ class Coordinator:
     def said(self, host: str, message: wire.Message) -> None:
         """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
+            self._boots[host] = str(message.get("boot_id", ""))
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._over.add(host)
             self._catch_up(host)
-            self._tell(HostGone(host, str(message.get("why", "no agent of this run is alive there"))))
+            self._tell(HostGone(host, self._why_absent(host, message)))
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
@@ -215,6 +223,12 @@ class Coordinator:
             self._home.settle(CATCH_UP_S)
         for event in read_journal(Path(self._run.host(host).journal)):
             self._tell(AgentSaid(host, {"type": wire.EVENT, "event": self._watch(host, event)}))
+
+    def _why_absent(self, host: str, message: wire.Message) -> str:
+        before, now = self._boots.get(host), message.get("boot_id")
+        if before and now and before != now:
+            return "its machine has been started anew"
+        return str(message.get("why", "no agent of this run is alive there"))
 
     def gone(self, host: str, why: str) -> None:
         """No stream to the host can be had."""
@@ -231,8 +245,12 @@ class Coordinator:
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
     def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the shell itself keeps of an agent's record; returned with what only the rank's log can tell of it."""
+        """What the shell itself keeps of an agent's record; returned by this machine's clock, with what only the rank's
+        log can tell of it."""
+        event = by_ours(event, self._clocks.get(host, 0.0))
         kind = event.get("type")
+        if told := self._disks.heard_of(host, event):
+            self._journal.append(records.REMARK, text=told)
         if self._home:
             self._home.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
@@ -255,7 +273,7 @@ class Coordinator:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
         links, term = self._links, self._machine.term
         links.closing = True
-        busy = [host for host in links.open_hosts if host not in self._over]
+        busy = [host for host in links.open_hosts if host not in self._over] if self._started else []
         for host in busy:
             links.send(host, {"type": wire.STOP, "how": "now", "reason": end.message})
         deadline = time.monotonic() + self._spec.timeouts.stop + UNKILLABLE_S
@@ -269,7 +287,7 @@ class Coordinator:
         for host in links.open_hosts:
             links.close(host)
         if self._home:
-            self._home.complete(self._not_hurried)
+            self._home.complete(self._not_hurried, give_up_s=GIVE_UP_S if self._started else UNSTARTED_S)
         if end.cause is not None:
             self._journal.append(records.CAUSE, **self._with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])
@@ -291,34 +309,13 @@ class Coordinator:
         if "rank" in fields and "host" in fields:
             log = self._run.host(fields["host"]).log(int(fields["generation"]), int(fields["rank"]))
             fields.update(log=log, lines=_last_words(log, 15))
+            fields["hint"] = self._disks.hint(fields["host"]) or fields.get("hint", "")
         return fields
 
-    # Signals.
-
-    @contextlib.contextmanager
-    def _signals(self) -> Any:
-        """SIGTERM asks for a graceful stop; a second one for a stop at once. Yields the socket that signals wake."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        self._wake = ours
-        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(ignored, signal.SIG_IGN)
-        try:
-            yield ours
-        finally:
-            signal.set_wakeup_fd(before)
-            ours.close()
-            theirs.close()
-
-    def _on_signal(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            for number in self._wake.recv(64):
-                if number == signal.SIGTERM:
-                    how: StopHow = "now" if self._machine.state == RunState.STOPPING else "graceful"
-                    self._tell(StopAsked(how, "SIGTERM to the coordinator"))
+    def _signalled(self) -> None:
+        for _ in range(self._wake.terms()):
+            how: StopHow = "now" if self._machine.state == RunState.STOPPING else "graceful"
+            self._tell(StopAsked(how, "SIGTERM to the coordinator"))
 
 
 def _last_words(log: str, count: int) -> list[str]:

@@ -97,7 +97,9 @@ class Foreground:
                 self._end.sendall(_packed(frame))
             except OSError:
                 self._gone = True
-            return not self._gone
+                return False
+            # Whoever has it may be gone already, since that was all that it waited for: it was told all the same.
+            return True
 
     def _listen(self) -> None:
         while True:

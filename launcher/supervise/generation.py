@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
+from launcher.supervise.causes import RESUME, UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
 from launcher.supervise.policy import Failure, Signature
 from worker.contract import records
 from worker.contract.layout import parse_checkpoint_name
@@ -51,6 +51,8 @@ class Generation:
         self.over: set[str] = set()
         self.lost: dict[str, str] = {}  # hosts whose agent is gone → why
         self.parked = False
+        self.asked_to_stop = False  # by whoever may stop a run
+        self._unasked = ""  # why an agent stopped ranks that nobody else wanted to stop
         self.reacted = False  # the hosts have been told of a failure
         self.diverged: Divergence | None = None  # found before anybody failed
         self._training: set[int] = set()
@@ -111,6 +113,9 @@ class Generation:
         self._ends.setdefault(end.rank, end)
         if isinstance(end.step, int):
             self._reached(end.step)
+        if end.state == RankState.STOPPED and not (self.asked_to_stop or self.parked or self.reacted):
+            self._unasked = f"the agent on {host} stopped its workers: {event.get('reason')}"
+            return self._react("failed", self._unasked, without=host)
         if end.state not in (RankState.FAILED, RankState.RESCUED):
             return Heard()
         # The host's own agent has begun to end its other ranks; the other hosts cannot know.
@@ -154,6 +159,10 @@ class Generation:
             return self._agent_gone(*next(iter(self.lost.items())))
         if cause is not None:
             return self._failed(cause)
+        if self._unasked:
+            return self._failure(
+                RunState.FAILED, self._unasked, {"message": self._unasked, "how": "stopped", "hint": RESUME}
+            )
         text = "the workers ended without saying why"
         return self._failure(RunState.FAILED, text, {"message": text, "how": "undetermined", "hint": ""})
 
@@ -176,7 +185,7 @@ class Generation:
 
     def _agent_gone(self, host: str, why: str) -> Outcome:
         text = f"the agent on {host} is gone: {why}"
-        hint = "what ran there has ended, or ends by itself; `launcher resume` goes on from the newest checkpoint"
+        hint = f"what ran there has ended, or ends by itself; {RESUME}"
         fields = {"host": host, "generation": self.plan.generation, "how": "agent gone", "message": text, "hint": hint}
         return self._failure(RunState.FAILED, text, fields)
 

@@ -75,15 +75,15 @@ class Homecoming:
             if not missing or time.monotonic() - since > GIVE_UP_S:
                 return
 
-    def complete(self, turn: Callable[[], bool]) -> None:
+    def complete(self, turn: Callable[[], bool], *, give_up_s: float = GIVE_UP_S) -> None:
         """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether
-        to go on waiting. What is missing in the end is written down."""
+        to go on waiting. What is missing after `give_up_s` in which nothing came is written down."""
         since = time.monotonic()
         while missing := self._gathering.settle(_PIECE_S):
             self.tend()
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
-            if not turn() or time.monotonic() - since > GIVE_UP_S:
+            if not turn() or time.monotonic() - since > give_up_s:
                 break
         self._gathering.stop()
         self.tend()

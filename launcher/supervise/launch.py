@@ -66,7 +66,12 @@ def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Fore
             term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)
             _write_opening(prepared, journal, term)
             foreground.ready()
-            if _coordinator(prepared, listener, PatientJournal(journal), term).run() is not None:
+            patient = PatientJournal(journal, run.reserve)
+            try:
+                end = _coordinator(prepared, listener, patient, term).run()
+            finally:
+                patient.close()
+            if end is not None:
                 when_over(run)
 
     if not daemon.start(body, run.coordinator_log, front):
@@ -92,6 +97,7 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
         replan=replan,
         under_way=prepared.under_way,
         activated=prepared.activated,
+        clocks=prepared.clocks,
         gathering=prepared.gathering,
         secrets=order.secrets,
         listener=listener,
@@ -111,7 +117,14 @@ def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         term=term,
         remote=[host.name for host in plan.hosts if not host.local],
+        clocks={host: round(ahead, 3) for host, ahead in prepared.clocks.items()},
     )
+    if prepared.clocks:
+        from launcher.check.groups.clock import difference  # not for a run on this machine alone
+
+        for host, ahead in prepared.clocks.items():
+            text = f"the clock of {host} is {difference(ahead)} from this machine's: times are told by this machine's"
+            journal.append(records.REMARK, text=text)
     if prepared.under_way is None:
         _write_plan(run, plan)
 

@@ -22,6 +22,8 @@ RECONNECTS = 5  # of a host that has never answered, or that is this machine
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 5.0
 LEAST_MISSES = 5  # turns of the loop without a word: a coordinator that was busy itself must not invent a silence
 
+SLEPT_S = 2.0  # between two turns: this process slept, or was busy, which says nothing about anybody else
+
 
 class Listener(Protocol):
     """Who is told what comes."""
@@ -72,6 +74,7 @@ class Links:
         self._listener = listener
         self._silent_s = silent_s
         self._links: dict[str, _Link] = {}
+        self._tended_at = self._clock()
         self.closing = False  # a stream that ends is not opened again
         self.patience_s = float("inf")  # how long a link may be lost before its host counts as gone
 
@@ -116,6 +119,7 @@ class Links:
     def tend(self) -> None:
         """What is due: bytes to be written, links to be tried again, a silence to be noticed. Call it every turn."""
         now = self._clock()
+        self._excuse(now - self._tended_at, now)
         for host, link in list(self._links.items()):
             if link.stream is not None and link.stream.wants_write:
                 try:
@@ -130,6 +134,16 @@ class Links:
                 self.open(host, start=not link.answered)
             elif link.stream is not None and self._hosts[host].remote:
                 self._listen(host, link, now)
+        self._tended_at = self._clock()
+
+    def _excuse(self, gap_s: float, now: float) -> None:
+        """After a sleep of ours nobody has been silent, and no lost link was tried in vain."""
+        if gap_s <= SLEPT_S:
+            return
+        for link in self._links.values():
+            link.heard_at, link.misses = now, 0
+            if link.lost_at is not None:
+                link.lost_at += gap_s
 
     def close(self, host: str) -> str:
         """Let go of the stream, if there is one; returns what the far side complained of."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.spec.model import RestartSpec
+from launcher.supervise.causes import CHECK
 from launcher.supervise.events import (
     AgentSaid,
     End,
@@ -93,7 +94,7 @@ class Machine:
     def take_over(self, stop: StopHow | None) -> list[Instruction]:
         """Instead of `begin`: the plan's generation was begun by another coordinator. What became of it the agents
         tell, or their journals. `stop`: how the run had been asked to stop."""
-        self._stop = stop
+        self._stop, self._generation.asked_to_stop = stop, stop is not None
         self._phase = Phase.RUNNING
         self._generation.started = True
         self._seen = dict.fromkeys(self.hosts, 0)
@@ -135,21 +136,23 @@ class Machine:
                 f"the agent on {host} speaks version {hello.get('major')} of the protocol, and this is {wire.MAJOR}",
             )
         self._commanded.discard(host)  # over this stream it obeys only once it has said so
-        self._at[host] = int(hello.get("generation", self.plan.generation))
-        self._recovery.found(host, self._at[host], busy=bool(hello.get("alive")))
+        self._found(host, hello)
         newest = int(hello.get("seq", 0))
         since = self._seen.setdefault(host, newest if not self._generation.started else 0)
         if newest < since:  # another journal: the host has lost its folder
             since = self._seen[host] = 0
         return [Send(host, {"type": wire.COMMAND, "term": self.term, "since": since})]
 
+    def _found(self, host: str, told: Mapping[str, Any]) -> None:
+        self._at[host] = int(told.get("generation", self.plan.generation))
+        self._recovery.found(host, self._at[host], busy=bool(told.get("busy", told.get("alive"))))
+
     def _agent_said(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
         kind = message.get("type")
         if kind == wire.COMMANDED:
             self._commanded.add(host)
-            self._at[host] = int(message.get("generation", self._at.get(host, self.plan.generation)))
-            if "alive" in message:
-                self._recovery.found(host, self._at[host], busy=bool(message["alive"]))
+            if "generation" in message:
+                self._found(host, message)
             return self._said_meanwhile(host)
         if kind == wire.BEAT:
             return [Send(host, {"type": wire.RENEW, "term": self.term, "nonce": message.get("nonce")})]
@@ -165,7 +168,8 @@ class Machine:
             return self._start_if_ready()
         if self._phase is Phase.RECOVERING:
             if self._recovery.is_busy(host):  # it did not hear that its generation has ended
-                return [Send(host, {"type": wire.STOP, "how": "now", "reason": "its generation has ended elsewhere"})]
+                reason = "its generation has ended elsewhere"
+                return [Send(host, {"type": wire.STOP, "how": "failed", "reason": reason})]
             return self._plan_if_ready()
         if self._phase is not Phase.RUNNING or host in self._generation.over:
             return []
@@ -192,11 +196,11 @@ class Machine:
         self._commanded.discard(host)
         if self._phase is Phase.REACHING and self.plan.generation == 1 and not self._policy.told:
             text = f"{host}: {why}"
-            return self._end(RunState.NOT_FIT, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
-        if self._phase is not Phase.RUNNING:
-            self._recovery.lost(host, why, self._now)
-            return self._recover() if self._phase is Phase.REACHING else []
+            cause = {"host": host, "message": text, "how": "unreachable", "hint": CHECK}
+            return self._end(RunState.NOT_FIT, text, cause)
         self._recovery.lost(host, why, self._now)
+        if self._phase is not Phase.RUNNING:
+            return self._recover() if self._phase is Phase.REACHING else []
         over = host in self._generation.over
         return self._conclude_if_over() if over else self._do(self._generation.lose(host, why))
 
@@ -249,7 +253,7 @@ class Machine:
     def _stop_asked(self, how: StopHow, by: str) -> list[Instruction]:
         if self._stop == "now" or (self._stop == how == "graceful"):
             return []
-        self._stop = how
+        self._stop, self._generation.asked_to_stop = how, True
         note = Note(records.STOP_REQUESTED, {"how": how, "by": by})
         if self._phase is not Phase.RUNNING:
             when = "between two generations" if self._policy.told else "before the workers were started"
@@ -297,8 +301,8 @@ class Machine:
     def _recover(self) -> list[Instruction]:
         """Reach the hosts that were lost."""
         if self._recovery.hopeless(self._now):
-            text = self._recovery.told(self._now)
-            return self._end(RunState.FAILED, text, {"message": text, "how": "unreachable", "hint": ""})
+            text, host = self._recovery.told(self._now), self._recovery.longest_gone
+            return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
         self._phase = Phase.RECOVERING
         missing = [host for host in self.hosts if host not in self._commanded]
         self._due = self._now + self._recovery.try_for_s() if missing else float("inf")
@@ -344,7 +348,7 @@ class Machine:
             return self._recover()
         missing = ", ".join(host for host in self.hosts if host not in self._commanded)
         text = f"no agent answered within {self._connect_s:g} s on {missing}"
-        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": ""})
+        return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": CHECK})
 
     def _end(self, state: RunState, message: str, cause: Mapping[str, Any] | None = None) -> list[Instruction]:
         self._ended = True

@@ -46,5 +46,6 @@ class Prepared:
     plan: LaunchPlan
     plan_again: Callable[[MakePlan], LaunchPlan]  # blocks; one call at a time
     activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
+    clocks: Mapping[str, float] = field(default_factory=dict)  # how far they are ahead, of hosts where they are wrong
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
     under_way: UnderWay | None = None  # its plan's generation has been begun already

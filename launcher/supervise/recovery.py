@@ -60,6 +60,11 @@ class Recovery:
         """Whether a host has been gone for longer than it is waited for."""
         return any(now - since > self._patience_s for since, _ in self._lost.values())
 
+    @property
+    def longest_gone(self) -> str:
+        """The host that was lost first of those that are missing; empty if none is."""
+        return min(self._lost, key=lambda host: self._lost[host][0], default="")
+
     def told(self, now: float) -> str:
         """Who is missing, since when and why."""
         return "; ".join(

@@ -11,6 +11,7 @@ from launcher.runs.alive import who_lives
 from launcher.runs.folder import RunFolder
 from launcher.runs.model import RunView
 from launcher.runs.read import Probe, RunReader
+from launcher.view.alike import folded
 from launcher.view.lines import LogLine, LogReader
 from launcher.view.notes import notes, state_line
 
@@ -56,6 +57,7 @@ class Follower:
     ) -> None:
         self._reader = RunReader(folder, probe, clock)
         self._logs = LogReader(folder, rank=rank, verbose=verbose, last=last, most_behind=screen.most_behind)
+        self._verbose = verbose
         self._screen = screen
         self._from_now = last is not None
         self._past_coordinator = past_coordinator
@@ -74,7 +76,8 @@ class Follower:
         # What was read is held until it is shown, so that an interrupt in between loses no line.
         view = self._reader.poll()
         if not self._lines:
-            self._lines = self._logs.poll(view)
+            found = self._logs.poll(view)
+            self._lines = found if self._verbose else folded(found)
         found_lines = bool(self._lines)
         self._notes.extend(self._news(view))
         self._known = view

@@ -18,12 +18,13 @@ _STARTED = RANK_ENDED | {RankState.TRAINING, RankState.STOPPING}
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a worker's, neutralised."""
+    """One line of a worker's, neutralised; `others` have printed the same at the same time: (rank, host) of each."""
 
     generation: int
     rank: int
     host: str
     text: str
+    others: tuple[tuple[int, str], ...] = ()
 
 
 class _RankLog:
@@ -41,8 +42,12 @@ class _RankLog:
     def skip_to_last(self, lines: int) -> None:
         self._tail.skip_to_last(lines)
 
+    def has_more(self) -> bool:
+        """Whether something is there that was not read."""
+        return self._tail.behind() > 0
+
     def read(self, *, started: bool, ended: bool) -> Iterator[LogLine]:
-        """What is new. Once the rank has ended and nothing is new, gives the unfinished last line and is over."""
+        """What is new. Once nothing more is awaited and nothing is new, gives the unfinished last line and is over."""
         if self._most_behind is not None and (behind := self._tail.behind()) > self._most_behind:
             self._tail.skip_to_last(_KEPT)
             yield LogLine(*self._where, f"(it prints fast: {behind >> 10} KiB passed over; launcher logs shows them)")
@@ -93,8 +98,9 @@ class LogReader:
             logs = list(self._of(generation))
             for rank, log in logs:
                 state = view.ranks[rank].state if not older and rank < len(view.ranks) else RankState.ENDED
-                ended = view.ended or state in RANK_ENDED
-                if not log.over:
+                # That a rank has ended can be home before its last lines are.
+                ended = view.ended or older
+                if not log.over or log.has_more():
                     lines += log.read(started=ended or state in _STARTED, ended=ended)
             if older and not all(log.over for _, log in logs):
                 break  # what came first is shown first
@@ -127,8 +133,24 @@ class LogReader:
 
 
 def prefix(line: LogLine) -> str:
-    """What stands before a worker's line: `[r0 here]`; `[r0 here g2]` from the second generation on."""
-    return f"[r{line.rank} {line.host}{f' g{line.generation}' if line.generation > 1 else ''}]"
+    """What stands before a worker's line: `[r0 here]`; `[r0 here g2]` from the second generation on.
+
+    Before one that several have printed: `[r0-r3 here]`, and `[r0,r2-r5]` if they are on several hosts.
+    """
+    hosts = {line.host, *(host for _, host in line.others)}
+    ranks = _spans([line.rank, *(rank for rank, _ in line.others)])
+    host = f" {line.host}" if len(hosts) == 1 else ""
+    return f"[{ranks}{host}{f' g{line.generation}' if line.generation > 1 else ''}]"
+
+
+def _spans(ranks: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    return ",".join(f"r{run[0]}" if len(run) == 1 else f"r{run[0]}-r{run[-1]}" for run in runs)
 
 
 def print_lines(

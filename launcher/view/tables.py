@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _WIDTH_IN_A_FILE = 200
 _GAP = 3  # between two columns
+_REMARKS = 3  # the newest ones
 _Column = tuple[str, list[str]]  # its name and its cells
 
 
@@ -60,6 +61,10 @@ def print_status(view: RunView, out: TextIO) -> None:
         say(f"  cause        {_cause(view.cause)}")
     for divergence in view.divergences:
         say(f"  diverged     {neutral(divergence.message, 500)}")
+    for host, why in view.unreachable.items():
+        say(f"  unreachable  {neutral(host)}: {neutral(why, 500)}; training goes on there")
+    for remark in view.remarks[-_REMARKS:]:
+        say(f"  remark       {neutral(remark, 500)}")
     if view.newest_checkpoint:
         say(f"  checkpoint   {neutral(view.newest_checkpoint.path)}")
     if view.state in ENDED_EARLY:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from launcher.view.text import neutral, write
 
@@ -24,6 +24,7 @@ class Waiting:
         self._on = out.isatty()
         self._begun = time.monotonic()
         self._lock = threading.Lock()
+        self._echo: list[Any] | None = None  # how the terminal was before somebody was asked
 
     def __enter__(self) -> Waiting:
         return self
@@ -31,8 +32,17 @@ class Waiting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            self._clear()
+        # Interrupted, it finds another thread still asking, which will not end: the terminal must hear and echo again.
+        if self._lock.acquire(blocking=error is None):
+            try:
+                self._clear()
+            finally:
+                self._lock.release()
+        elif self._echo is not None:
+            import termios
+
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._echo)
+            write(self._out, "\n")
 
     def tell(self, what: str, waiting: Sequence[str]) -> None:
         """What is being done, and the hosts that have not answered yet."""
@@ -61,13 +71,17 @@ class Waiting:
         if not sys.stdin.isatty() or not self._on:
             return None
         import getpass
+        import termios
 
         with self._lock:
             self._clear()
             try:
+                self._echo = termios.tcgetattr(sys.stdin)
                 return getpass.getpass(f"{neutral(prompt)}: ", self._out)
-            except (EOFError, OSError):
+            except (EOFError, OSError, termios.error):
                 return None
+            finally:
+                self._echo = None
 
     def _clear(self) -> None:
         if self._shown:

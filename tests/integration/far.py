@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.integration.harness import Launcher, launcher_in
 from tests.lab.hosts import SshHost
@@ -48,8 +49,8 @@ class Far:
 
 
 @contextlib.contextmanager
-def far_in(folder: Path, count: int = 2) -> Iterator[Far]:
-    """Hosts first, so that the launcher's end finds whether anything was left on them."""
+def far_in(folder: Path, count: int = 2, **options: Any) -> Iterator[Far]:
+    """Hosts first, so that the launcher's end finds whether anything was left on them. `options`: of `sshd_hosts`."""
     (folder / "hosts").mkdir(parents=True)
-    with sshd_hosts(folder / "hosts", count=count) as hosts, launcher_in(folder / "home") as launcher:
+    with sshd_hosts(folder / "hosts", count=count, **options) as hosts, launcher_in(folder / "home") as launcher:
         yield Far(launcher, hosts)

@@ -211,7 +211,8 @@ def test_a_full_disk_stops_no_training_and_its_lines_come_later(
     assert agent.ended(0)["state"] == "finished"
     assert not [e for e in journal(folder) if e["type"] == records.RANK_ENDED]
     (small_disk / "ballast").unlink()
-    until(lambda: journal(folder)[-1]["type"] == records.GENERATION_ENDED, "the lines that were waiting")
+    until(lambda: journal(folder)[-1]["type"] == records.DISK_ROOM, "the lines that were waiting")
+    assert journal(folder)[-2]["type"] == records.GENERATION_ENDED
     numbers = [e["seq"] for e in journal(folder)]
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -232,7 +233,8 @@ def test_a_limit_of_file_sizes_is_survived_too(house: AgentHouse, tmp_path: Path
     agent.send(agent.talk.command(1))
     assert "File too large" in agent.event(records.DISK_FULL)["message"]
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    until(lambda: journal(folder)[-1]["type"] == records.DISK_FULL, "the lines that were waiting")
+    until(lambda: journal(folder)[-1]["type"] == records.DISK_ROOM, "the lines that were waiting")
+    assert journal(folder)[-2]["type"] == records.DISK_FULL
 
 
 def test_a_line_that_was_cut_short_costs_that_line_only(house: AgentHouse, tmp_path: Path) -> None:

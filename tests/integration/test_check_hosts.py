@@ -196,9 +196,9 @@ def test_gather_names_every_host_that_has_no_such_python(stack: ExitStack, tmp_p
     sessions = {name: stack.enter_context(closing(LocalSession(name))) for name in "abc"}
     with pytest.raises(NotFitError) as caught:
         remote.gather(cluster, RunFolder(tmp_path / "job-1"), sessions)
-    assert "host a: python: ~/none is not an executable file" in caught.value.message
-    assert "host b: no address of host b is in 203.0.113.0/24" in caught.value.message
-    assert "host c" not in caught.value.message
+    assert "  a: python: ~/none is not an executable file" in caught.value.message
+    assert "  b: no address of host b is in 203.0.113.0/24" in caught.value.message
+    assert "  c: " not in caught.value.message
 
 
 def test_an_examination_of_two_hosts_that_are_one_machine_is_fit_but_for_tensorflow(

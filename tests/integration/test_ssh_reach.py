@@ -116,7 +116,7 @@ def test_a_jump_host_that_came_back_is_used_again(tmp_path: Path) -> None:
         until(lambda: not session.alive, "the break is noticed")
         found = reach([spec("h1", name=f"n{n}") for n in range(4)], reaching)
         for n in range(4):
-            assert why(found, f"n{n}").startswith(f"n{n} is behind gate1: 127.0.0.2 port ")
+            assert why(found, f"n{n}").startswith(f"n{n}: jump host gate1: 127.0.0.2 port ")
         hosts.gates[0].start()
         fine(reach([spec("h1")], reaching), "h1")
         session.close()

@@ -76,35 +76,38 @@ class NetHost(SshHost):
     def cut(self, direction: Direction = "both", *, peer: str = "", port: str = "") -> None:
         """Drop every packet from (`in`) or to (`out`) the others, or `peer`'s only, or those to a TCP port or `a:b`.
 
-        Nobody is told: to both ends it looks like a cable that was pulled. Adds to earlier cuts.
+        Nobody is told: to both ends it looks like a cable that was pulled. Adds to earlier cuts. With a `peer`, only
+        the version of IP of its address.
         """
         which = ["-p", "tcp", "--dport", port] if port else []
-        if direction in ("both", "in"):
-            self._drop("INPUT", "-i", [*(["-s", peer] if peer else []), *which])
-        if direction in ("both", "out"):
-            self._drop("OUTPUT", "-o", [*(["-d", peer] if peer else []), *which])
+        for table in self._tables(peer):
+            if direction in ("both", "in"):
+                self._drop(table, "INPUT", "-i", [*(["-s", peer] if peer else []), *which])
+            if direction in ("both", "out"):
+                self._drop(table, "OUTPUT", "-o", [*(["-d", peer] if peer else []), *which])
 
     def firewall(self, *allowed: str, refuse: bool = False) -> None:
         """Let others open only these TCP ports (`22`, `20000:20099`) here; drop the rest, or refuse it aloud."""
         target = ["REJECT", "--reject-with", "tcp-reset"] if refuse else ["DROP"]
-        for port in allowed:
-            self.run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", port, "-j", "ACCEPT")
-        self.run("iptables", "-A", "INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", "-j", *target)
+        for table in self._tables():
+            for port in allowed:
+                self.run(table, "-A", "INPUT", "-p", "tcp", "--dport", port, "-j", "ACCEPT")
+            self.run(table, "-A", "INPUT", "!", "-i", "lo", "-p", "tcp", "--syn", "-j", *target)
 
     def heal(self) -> None:
         """Undo cuts, firewall and slowness."""
-        self.run("iptables", "-F")
+        for table in self._tables():
+            self.run(table, "-F")
         undo = ("tc", "qdisc", "del", "root", "dev")
         for argv in (self.command(*undo, "eth0"), self._on_switch(*undo, self.cable)):
             subprocess.run(argv, capture_output=True, check=False)  # it may not have been slow
 
     def slow(self, rate: str, direction: Direction = "both") -> None:
         """Let no more than `rate` (`1mbit`, tc's units) out of the host, into it, or both."""
-        shape = ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"]
         if direction in ("both", "out"):
-            self.run("tc", "qdisc", "replace", "dev", "eth0", *shape)
+            self.run("tc", "qdisc", "replace", "dev", "eth0", *_shape(rate))
         if direction in ("both", "in"):
-            _run(*self._on_switch("tc", "qdisc", "replace", "dev", self.cable, *shape))
+            _run(*self._on_switch("tc", "qdisc", "replace", "dev", self.cable, *_shape(rate)))
 
     def reboot(self) -> None:
         """Crash, and come back with another boot id."""
@@ -112,8 +115,14 @@ class NetHost(SshHost):
         (self.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
         self.start()
 
-    def _drop(self, chain: str, option: str, which: Sequence[str]) -> None:
-        self.run("iptables", "-I", chain, "!", option, "lo", *which, "-j", "DROP")
+    def _tables(self, peer: str = "") -> list[str]:
+        """The programs for the versions of IP that are meant."""
+        if peer:
+            return ["ip6tables" if ":" in peer else "iptables"]
+        return ["iptables", "ip6tables"] if self.address6 else ["iptables"]
+
+    def _drop(self, table: str, chain: str, option: str, which: Sequence[str]) -> None:
+        self.run(table, "-I", chain, "!", option, "lo", *which, "-j", "DROP")
 
     def _on_switch(self, *argv: str) -> list[str]:
         assert self.switch is not None
@@ -124,6 +133,18 @@ class NetHosts(SshHosts):
     """The hosts h1, h2 …, and the gate in front of them, if there is one."""
 
     network = ""  # that the hosts share, `10.X.Y.0/24`
+    here = ""  # this machine's address, as the hosts see it (with a gate: as that sees it)
+    switch: Machine | None = None  # that this machine is plugged in to
+
+    def slow_home(self, rate: str = "") -> None:
+        """Let no more than `rate` in all come from the hosts to this machine; without one, as much as there is.
+
+        The way between the hosts, and to them, stays as it was.
+        """
+        assert self.switch is not None
+        undo = ("tc", "qdisc", "del", "root", "dev", "up0")
+        todo = ("tc", "qdisc", "replace", "dev", "up0", *_shape(rate)) if rate else undo
+        _in_net(self.switch, *todo)
 
     def host(self, n: int) -> NetHost:
         """The n-th host, from 0, by its own type."""
@@ -149,11 +170,13 @@ def netns_hosts(
     greeting: str = "",
     hide: Sequence[Path] = (),
     disk: str = "",
+    one_home: bool = False,
 ) -> Iterator[NetHosts]:
     """`count` hosts named h1, h2 … and, with `jump`, gate1 in front of them; all gone at exit. Raises LabError.
 
     `hide`: folders of this machine that the hosts find empty; those of the other hosts they do anyhow.
     `disk`: the size of the disk that each home is on (`50M`), if it is to be one of its own.
+    `one_home`: all hosts have the same home, as if it were on NFS.
     """
     if reason := why_no_netns():
         raise LabError(reason)
@@ -167,9 +190,14 @@ def netns_hosts(
     lab.network = str(inner if jump else outer)
     setting = Setting(lines=tuple(lines), shell=shell, greeting=greeting)
     with contextlib.ExitStack() as stack:
+        lab.here = str(outer[1])
         switches = [Machine(f"switch{n}", folder / f"switch{n}") for n in range(2 if jump else 1)]
+        lab.switch = switches[0]
         for machine in (*switches, *gates, *hosts):
             machine.folder.mkdir(mode=0o700, exist_ok=True)
+        for host in hosts[1:] if one_home else ():
+            hosts[0].home.mkdir(mode=0o700, exist_ok=True)
+            host.home.symlink_to(hosts[0].home)
         for host in (*gates, *hosts) if disk else ():
             _own_disk(stack, host, disk)
         for machine in (*switches, *gates, *hosts):
@@ -183,6 +211,10 @@ def netns_hosts(
         _wire(switches, gates, hosts, outer, inner)
         bring_up([*gates, *hosts])
         yield lab
+
+
+def _shape(rate: str) -> list[str]:
+    return ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"]
 
 
 def _host(folder: Path, name: str, address: ipaddress.IPv4Address) -> NetHost:

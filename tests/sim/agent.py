@@ -119,6 +119,8 @@ class Agent:
             self._dirty = False
         if self._waiting and not self._disk_was_full:
             self._happened.append(events.DiskFull("no space left: the agent's journal"))
+        if self._disk_was_full and not self._waiting:
+            self._happened.append(events.DiskRoom())
         self._disk_was_full = bool(self._waiting)
         follow = self._clients.get(self._followed or 0)
         fresh, self._fresh = self._fresh, []

@@ -31,8 +31,12 @@ class Checks:
         self.steps = 0
 
     def stop_asked(self) -> None:
-        if self._stopped_at is None:
-            self._stopped_at = self._newest
+        if self._stopped_at is None:  # what was begun by then may yet arrive
+            self._stopped_at = max(self._newest, self._lab.home.plan.generation if self._lab.home.begun else 0)
+
+    def resumed(self) -> None:
+        """Somebody wants the run to go on after all."""
+        self._stopped_at = None
 
     def commanded(self, host: str, term: int, known: int) -> None:
         if term < known:

@@ -121,12 +121,13 @@ def kill_coordinator(lab: Lab) -> Undo:
 
 
 def freeze_coordinator(lab: Lab) -> Undo:
-    """Another one takes over; undone by waking the old one."""
+    """Another one takes over. Undone by waking the old one: it was to be killed, but who asks may not have been able to.
+    It is fenced where its successor has been heard."""
     old = lab.coordinator
     old.frozen = True
 
     def take_over() -> None:
-        if lab.coordinator is old and lab.home.end is None:
+        if lab.coordinator is old and lab.home.end is None and lab.home.begun:
             lab.attach()
 
     lab.world.after(lab.world.between(0.1, 40.0), take_over)
@@ -134,7 +135,12 @@ def freeze_coordinator(lab: Lab) -> Undo:
     def undo() -> None:
         if lab.coordinator is old and lab.world.chance(0.5):
             take_over()
-        old.thaw()
+        term = lab.coordinator.term
+        fenced = all(any(r.get("term") == term for r in host.disk.records) for host in lab.hosts.values())
+        if lab.coordinator is old or (fenced and lab.world.chance(0.7)):
+            old.thaw()
+        else:
+            old.die()
 
     return undo
 

@@ -109,13 +109,16 @@ def live(lab: Lab, nemesis: Nemesis) -> Told:
     world, choice = lab.world, lab.world.random.choice
     kinds = list(faults.of_hosts(list(lab.hosts)).items())
     favourites = [choice(kinds) for _ in range(3)]  # so that histories differ in kind
+    world.run(choice([0.0, 1.0, 10.0, 10.0, 10.0, 10.0]) * world.between(0.5, 1.5))
     for _ in range(choice([1, 2, 5, 20, 60])):
         for _ in range(choice([1, 1, 2, 3])):
             name, fault = choice(kinds if world.chance(0.6) else favourites)
             nemesis.do(name, fault, choice([0.5, 3.0, 12.0, 25.0, 60.0, 200.0]) * world.between(0.3, 1.0))
             world.run(choice([0.0, 0.05, 0.5, 4.0, 15.0]) * world.between(0.5, 1.5))
         world.run(choice([1.0, 5.0, 20.0, 60.0]) * world.between(0.5, 1.5))
-        lab.skip(choice([60.0, 3600.0, 7200.0, 40000.0]) * world.between(0.5, 1.5))
+        for _ in range(choice([1, 1, 2, 4])):
+            lab.skip(choice([60.0, 3600.0, 7200.0, 80000.0]) * world.between(0.5, 1.5))
+            world.run(choice([0.0, 0.5, 1.6, 4.0]))
         if lab.home.end is not None:
             break
     if world.chance(0.25) and lab.coordinator.alive:

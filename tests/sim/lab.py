@@ -54,10 +54,12 @@ class Lab:
         return self.coordinators[-1]
 
     def attach(self) -> None:
-        """Another coordinator takes the run in hand."""
+        """Another coordinator takes the run in hand, or begins it if no generation was begun."""
         term, under_way = self.home.next_term(), self.home.under_way()
         self.home.note(records.COORDINATOR_STARTED, term=term)
-        if under_way is not None:
+        if under_way is None:
+            self.checks.resumed()
+        else:
             self.home.resumes = self.home.plan.resumes
         self.coordinators.append(SimCoordinator(self, term, under_way))
 

@@ -641,3 +641,16 @@ def test_the_beat_carries_the_newest_step_and_the_state_of_each_rank() -> None:
     beat = [m for m in world.answers(1) if m["type"] == wire.BEAT][-1]
     assert beat["ranks"]["0"]["step"] == 7
     assert beat["states"] == {"0": "training", "1": "starting"}
+
+
+def test_nobody_is_ended_for_silence_while_the_disk_is_full() -> None:
+    world = World().commanded(1).started(0, 1, stall_s=20, start_s=20)
+    world.step(0, 5)
+    world.happen(events.DiskFull("No space left on device"))
+    world.wait(200)
+    assert world.signals == []
+    world.happen(events.DiskRoom())
+    world.wait(15)
+    assert world.signals == []
+    world.wait(10)
+    assert world.signals != [], "with room again, silence counts again"

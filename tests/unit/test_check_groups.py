@@ -331,6 +331,17 @@ def test_others_who_can_log_in_are_named() -> None:
     assert "--dport 20000:20099 -m owner ! --uid-owner me" in wrong.fix
 
 
+def test_hosts_with_the_same_others_and_those_behind_one_dead_jump_host_are_told_once() -> None:
+    about = three()
+    alike = {name: replace(found, accounts=("eve",), accounts_count=1) for name, found in about.found.items()}
+    (users,) = [f for f in groups.findings(replace(about, found=alike)) if f.check == "users"]
+    assert (users.hosts, users.what.partition(":")[0]) == (("a", "b", "c"), "a, b and c")
+    failed = {name: NotFitError(f"{name}: jump host gate: no answer", hint="wake it") for name in ("b", "c")}
+    without = replace(about, found={"a": about.found["a"]}, failed=failed)
+    (reach,) = [f for f in groups.findings(without) if f.check == "reach" and f.verdict is Verdict.FAIL]
+    assert (reach.hosts, reach.what, reach.fix) == (("b", "c"), "b and c: jump host gate: no answer", "wake it")
+
+
 def test_a_system_that_ends_processes_at_logout_is_told() -> None:
     (wrong,) = bad("logout", three(kills_at_logout=True))
     assert "a lost connection would end its workers" in wrong.what

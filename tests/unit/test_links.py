@@ -160,6 +160,19 @@ def test_a_link_that_falls_silent_is_given_up_for_a_fresh_one(world: World) -> N
 
 
 @pytest.mark.parametrize("world", [True], indirect=True)
+def test_who_has_slept_takes_nobody_for_silent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links_module, "SLEPT_S", 0.25)
+    world.links.open("b", start=True)
+    world.host.streams[0].say(wire.HELLO)
+    world.until(lambda: bool(world.heard.kinds))
+    time.sleep(0.3)  # longer than a link may be silent
+    for _ in range(2 * links_module.LEAST_MISSES):
+        world.links.tend()
+    assert world.heard.kinds == [wire.HELLO]
+    world.until(lambda: "lost" in world.heard.kinds)  # awake, a silence is one
+
+
+@pytest.mark.parametrize("world", [True], indirect=True)
 def test_once_the_run_is_stopping_patience_ends(world: World) -> None:
     world.links.open("b", start=True)
     world.host.streams[0].say(wire.HELLO)

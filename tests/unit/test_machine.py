@@ -402,3 +402,15 @@ def test_a_checkpoint_that_went_before_it_was_home_is_told_of() -> None:
     assert driver.say("a", records.CHECKPOINT_PRUNED, name="g1-s1") == []
     told = driver.say("a", records.CHECKPOINT_PRUNED, name="g1-s2", why="there is no room")
     assert told == [Note(records.REMARK, {"text": "a removed g1-s2: there is no room"})]
+
+
+def test_ranks_that_their_own_agent_stops_end_those_of_other_hosts_and_the_run_fails() -> None:
+    driver = Driver({"a": 1, "b": 1})
+    driver.train()
+    driver.rank_ends(1, RankState.STOPPED, signal="SIGTERM", reason="the agent's warden died")
+    assert driver.stops() == [("a", "failed")]
+    driver.say("b", records.GENERATION_ENDED)
+    driver.rank_ends(0, RankState.ENDED, signal="SIGTERM")
+    driver.say("a", records.GENERATION_ENDED)
+    assert driver.end.state == RunState.FAILED
+    assert driver.end.message == "the agent on b stopped its workers: the agent's warden died"

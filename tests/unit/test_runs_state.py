@@ -222,6 +222,24 @@ def test_a_host_speaks_for_its_own_ranks_only(tmp_path: Path) -> None:
     assert (view.epochs, view.test_loss, view.model) == ((), None, None)
 
 
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+def test_a_host_whose_clock_is_wrong_changes_no_time_and_no_cause(tmp_path: Path, ahead: float) -> None:
+    views = []
+    for where, clocks in (("right", {}), ("wrong", {"b": ahead})):
+        run = FakeRun(tmp_path / where, hosts=("a", "b"), clocks=clocks).created()
+        run.started().first_step()
+        first, then = (1, 0) if ahead > 0 else (0, 1)
+        run.ended(first, "failed", exit_code=9)
+        run.ended(then, "failed", exit_code=1)
+        views.append(read_run(run.folder, nobody))
+    right, wrong = views
+    assert right.cause is not None
+    assert wrong.cause is not None
+    assert wrong.cause.rank == right.cause.rank == (1 if ahead > 0 else 0)
+    assert wrong.time_to_first_step_s == right.time_to_first_step_s
+    assert wrong.ended_at == right.ended_at
+
+
 @pytest.mark.parametrize("model", ["/etc/passwd", "../../../x", "output/../../x", 3, None])
 def test_a_model_path_that_leads_out_of_the_host_folder_is_refused(run: FakeRun, model: Any) -> None:
     run.started()

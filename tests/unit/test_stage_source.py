@@ -108,6 +108,14 @@ def test_exclude_leaves_out_more_and_can_bring_back_what_git_ignores(job: Job) -
     [
         *(".git/config", ".ssh/config", ".aws/credentials", ".gnupg/x", ".env", ".env.production", "a/.env"),
         *("cert.pem", "a/server.key", "id_rsa", "id_ed25519", "a/id_ecdsa.bak", "__pycache__/a.pyc", "b.pyc", ".netrc"),
+        *(
+            ".docker/config.json",
+            "a/.kaggle/kaggle.json",
+            ".huggingface/token",
+            ".npmrc",
+            "secrets.yml",
+            "secrets.toml",
+        ),
     ],
 )
 def test_secrets_version_control_and_caches_never_travel(job: Job, name: str) -> None:
@@ -118,7 +126,11 @@ def test_secrets_version_control_and_caches_never_travel(job: Job, name: str) ->
 
 def test_a_private_key_is_known_by_its_content_too(job: Job) -> None:
     job.write({"deploy": KEY, "notes.txt": b"about -----BEGIN PRIVATE KEY-----" + b"x" * 100, "short": "-----BEGIN"})
-    assert job.staged() == {"notes.txt", "short"}
+    account = (
+        b'{\n  "type": "service_account",\n  "private_key": "-----BEGIN PRIVATE KEY-----\\nMII' + b"A" * 100 + b'"\n}\n'
+    )
+    job.write({"account.json": account, "model.json": b'{"private_keyboard": 1}' + b" " * 100})
+    assert job.staged() == {"notes.txt", "short", "model.json"}
 
 
 def test_virtual_environments_and_the_runs_folder_stay_behind(tmp_path: Path) -> None:

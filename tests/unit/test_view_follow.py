@@ -112,6 +112,28 @@ def test_a_follower_goes_on_through_generations_and_shows_each_log_once(run: Fak
     assert "* generation 2: 2 workers on here, from g1-s94" in screen.told
 
 
+def test_lines_that_come_home_after_the_end_of_their_rank_are_shown(run: FakeRun) -> None:
+    run.started().first_step()
+    screen = Recorder()
+    follow = Follower(run.folder, screen, probe=everybody, clock=Clock())
+    run.ended(0, "finished", exit_code=0)
+    assert follow.step()
+    assert follow.step()
+    run.log(0, b"its last words, a li")  # journals come first; the link may be slow
+    assert follow.step()
+    run.log(0, b"ttle late\n")
+    assert follow.step()
+    run.started().first_step()
+    assert follow.step()
+    run.generation = 1
+    run.log(0, b"very late\n")
+    run.generation = 2
+    run.trained()
+    follow.run(wait=lambda _: None)
+    lines = [told for told in screen.told if told.startswith("r0")]
+    assert lines == ["r0 g1 its last words, a little late", "r0 g1 very late"]
+
+
 def test_an_interrupt_anywhere_in_a_step_loses_and_repeats_nothing(run: FakeRun) -> None:
     run.started().first_step().epoch(1)
     run.log(0, b"a\nb\n")

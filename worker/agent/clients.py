@@ -16,6 +16,8 @@ MOST_CLIENTS = 64
 MOST_WAITING = 1 << 22
 FULL_ENOUGH = 1 << 18  # no further events are taken from the journal above this
 PATIENCE_S = 30.0  # for a client that takes nothing
+SILENCE_S = 120.0  # without a word from the one that is told all events: it renews the lease every second
+_MOST_GAP_S = 2.0  # of that silence in one turn: we may have slept ourselves
 LAST_PATIENCE_S = 0.5
 
 
@@ -25,6 +27,7 @@ class _Client:
         self.decoder = wire.Decoder()
         self.out = bytearray()
         self.taken_at = time.monotonic()
+        self.silent_s = 0.0
         self.watched = 0  # what the selector waits for
         self.heard_out = False  # it will say no more, and is closed once it has what was written for it
 
@@ -39,6 +42,7 @@ class Clients:
         received: Callable[[int, wire.Message], None],
         connected: Callable[[int], None],
         disconnected: Callable[[int], None],
+        silence_s: float = SILENCE_S,
     ) -> None:
         self._selector = selector
         self._listener = listener
@@ -47,6 +51,8 @@ class Clients:
         self._last = 0
         self._followed_by: Optional[int] = None
         self._follower: Optional[Follower] = None
+        self._silence_s = silence_s
+        self._pumped_at = time.monotonic()
         self.behind = False  # there are further events for a client that takes those that it has
         listener.setblocking(False)
         selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -67,9 +73,13 @@ class Clients:
         """Give the follower its events, send what can be sent, drop who does not read. Once a turn."""
         self._pump_events()
         now = time.monotonic()
+        gap_s, self._pumped_at = min(now - self._pumped_at, _MOST_GAP_S), now
         for number, client in list(self._clients.items()):
             self._write(number, client)
+            client.silent_s += gap_s
             stuck = client.out and now > client.taken_at + PATIENCE_S
+            # Its link was cut. sshd takes what we say to nobody for a quarter of an hour, and we would stay for it.
+            stuck = stuck or (number == self._followed_by and client.silent_s > self._silence_s)
             if stuck or len(client.out) > MOST_WAITING or (client.heard_out and not client.out):
                 self._drop(number)
 
@@ -119,6 +129,7 @@ class Clients:
         except (OSError, wire.WireError):
             self._drop(number)
             return
+        client.silent_s = 0.0
         for message in messages:
             self._received(number, message)
         if not data:

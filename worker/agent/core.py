@@ -69,6 +69,7 @@ class Core:
         self._beat_at = 0.0
         self._idle_until = FIRST_GRACE_S
         self._must_leave = ""
+        self._disk_is_full = False
         self.left = False
         self._out.write(records.AGENT_STARTED, host=identity.host, run=identity.run, pid=identity.pid,
                         boot_id=identity.boot_id, code=identity.code, **identity.more)  # fmt: skip
@@ -91,6 +92,8 @@ class Core:
         if not self.left:
             self._look_at_lease()
             if self._generation is not None:
+                if self._disk_is_full:
+                    self._generation.excuse_silence(self._t)
                 self._generation.tick(self._t)
             self._beat()
             self._maybe_leave()
@@ -163,7 +166,7 @@ class Core:
         who = self._identity
         self._send(client, wire.HELLO, major=wire.MAJOR, code=who.code, host=who.host, run=who.run, pid=who.pid,
                    boot_id=who.boot_id, term=self._term, nonce=self._nonce(), generation=self._last_generation,
-                   alive=self.alive, seq=self._out.seq)  # fmt: skip
+                   alive=self.alive, busy=self._busy(), seq=self._out.seq)  # fmt: skip
 
     def _command(self, client: int, message: wire.Message) -> None:
         term = whole(message.get("term"), "term", least=1)
@@ -171,6 +174,8 @@ class Core:
             raise BadOrderError(f"this agent speaks version {wire.MAJOR}")
         if term < self._term:
             raise BadOrderError(f"a coordinator of term {self._term} has taken over")
+        if term == self._term and client < (self._commander or 0):  # it lay in a stream that was given up since
+            raise BadOrderError("a later connection of this coordinator commands")
         if self._must_leave or self._lease_over:
             raise BadOrderError(f"the agent is leaving: {self._must_leave or 'the lease ended'}")
         since = self._out.seq if message.get("since") is None else whole(message["since"], "since")
@@ -182,7 +187,7 @@ class Core:
         self._commander = client
         # As it is now: between hello and command another coordinator may have started a generation.
         self._send(client, wire.COMMANDED, term=term, nonce=self._nonce(), generation=self._last_generation,
-                   alive=self.alive)  # fmt: skip
+                   alive=self.alive, busy=self._busy())  # fmt: skip
         self._out.add(Follow(client, since))
         self._out.write(records.COMMANDED_BY, term=term)
 
@@ -251,7 +256,12 @@ class Core:
                 self._maybe_leave()
 
     def _disk_full(self, event: events.DiskFull) -> None:
+        self._disk_is_full = True
         self._out.write(records.DISK_FULL, message=event.message[:MOST_TEXT])
+
+    def _disk_room(self, _: events.DiskRoom) -> None:
+        self._disk_is_full = False
+        self._out.write(records.DISK_ROOM)
 
     def _bereft(self, event: events.Bereft) -> None:
         if not self._must_leave:
@@ -301,6 +311,7 @@ class Core:
         events.Disconnected: _disconnected,
         events.Received: _received,
         events.DiskFull: _disk_full,
+        events.DiskRoom: _disk_room,
         events.Bereft: _bereft,
         **dict.fromkeys(RANK_EVENTS, _of_ranks),
     }

@@ -103,6 +103,10 @@ class DiskFull(NamedTuple):
     message: str
 
 
+class DiskRoom(NamedTuple):
+    """The disk that was full has room again."""
+
+
 class Bereft(NamedTuple):
     """The agent cannot stay (its warden died, or it was sent SIGTERM): end everything within ten seconds."""
 
@@ -111,7 +115,7 @@ class Bereft(NamedTuple):
 
 RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
-Event = Union[Connected, Disconnected, Received, DiskFull, Bereft, RankEvent]
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 

@@ -52,8 +52,16 @@ def main(argv: List[str]) -> int:
 
 def _absent(why: str) -> int:
     with contextlib.suppress(OSError):
-        _write_all(wire.encode({"type": wire.ABSENT, "why": why[:2000]}))
+        _write_all(wire.encode({"type": wire.ABSENT, "why": why[:2000], "boot_id": _boot_id()}))
     return 1
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
 
 
 def _write_all(data: bytes) -> None:
@@ -117,7 +125,7 @@ def _reach(reach: wire.Message) -> "tuple[Optional[socket.socket], bytes]":
             starts += 1
             continue
         if time.monotonic() > deadline:
-            raise ReachError("an earlier agent of this run is ending, and has not ended")
+            raise ReachError("an earlier agent of this run has not ended, or another user has taken its name")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
 
@@ -132,7 +140,9 @@ def _connect(name: str) -> Optional[socket.socket]:
     peer = peer_of(agent)
     if not peer.mine:
         agent.close()
-        raise ReachError(f"user {peer.uid} has taken the name of this run's agent")
+        raise ReachError(
+            f"user {peer.uid} has taken the name of this run's agent: ask who that is, and start again under a new name"
+        )
     return agent
 
 

@@ -24,6 +24,7 @@ from .core import Core, Identity
 from .events import Event, Instruction
 from .journal import Follower, Journal
 from .publish import Publisher, move_output
+from .room import Room
 from .workers import Workers
 
 MARKED_S = 2.0
@@ -43,7 +44,7 @@ class Shell:
         self._place = birth.place
         self._happened: Deque[Event] = deque()
         self._left = False
-        self._disk_was_full = False
+        self._room = Room(birth.folder)
         self._warden = warden
         self._selector = selectors.DefaultSelector()
         self._selector.register(warden, selectors.EVENT_READ, self._warden_died)
@@ -85,7 +86,7 @@ class Shell:
             self._happened.append(answer)
         self._settle()
         self._journal.sync()
-        self._tell_of_full_disk()
+        self._look_for_room()
         self._clients.pump()
         self._settle()
 
@@ -102,12 +103,11 @@ class Shell:
         for instruction in sorted(instructions, key=lambda i: not isinstance(i, (events.Kill, events.Ask))):
             self._HOW[type(instruction)](self, instruction)
 
-    def _tell_of_full_disk(self) -> None:
-        problem = self._journal.problem
-        if problem is not None and not self._disk_was_full:
-            self._happened.append(events.DiskFull(f"{problem.strerror}: the agent's journal"))
-        self._disk_was_full = problem is not None
-        self._settle()
+    def _look_for_room(self) -> None:
+        news = self._room.look(self._journal.problem, self._core.alive, boottime())
+        if news is not None:
+            self._happened.append(news)
+            self._settle()
 
     # What happens outside of workers and connections.
 

@@ -47,7 +47,7 @@ TAIL = 4096
 PIECE = 1 << 18  # the most raw bytes in a frame of `get`: small enough that reading, hashing and sending overlap
 BATCH = 1 << 18  # the most in a frame of `follow`, so that a line is not kept waiting by others
 ALIVE_S = 3.0
-SILENCE_S = 120.0  # without a word from the coordinator for so long, a follower leaves
+SILENCE_S = 120.0  # without a word from the coordinator for so long, the errand leaves
 PAGE = 1000  # entries in a frame
 
 _LOG = re.compile(

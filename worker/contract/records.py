@@ -46,13 +46,15 @@ RANK_ENDED = (
 )
 LEFTOVERS = "leftovers"  # generation, pids: what its ranks left behind, still there ten seconds after SIGKILL
 GENERATION_ENDED = "generation_ended"  # generation, reason
-DISK_FULL = "disk_full"  # message: the agent's own files cannot be written for now
+DISK_FULL = "disk_full"  # message: what is written on this host waits or is lost for now
+DISK_ROOM = "disk_room"  # there is room again
 LEASE_ENDED = "lease_ended"  # term
 AGENT_LEFT = "agent_left"  # reason
 
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
 RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
-COORDINATOR_STARTED = "coordinator_started"  # pid, start_time, boot_id, term, remote: hosts on other machines
+# pid, start_time, boot_id, term, remote: hosts on other machines, clocks: {host: seconds ahead} of those that are wrong
+COORDINATOR_STARTED = "coordinator_started"
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (
     "generation_started"  # generation, epochs, ranks: [{rank, host, address, port}], resumes (checkpoint or "")

@@ -42,7 +42,7 @@ class Flow:
     def wait(self) -> None:
         """Block until there is room in the window. Raises EndedError."""
         while self.full:
-            frame = self.talk.receive()
+            frame = self.talk.receive(pulling.SILENCE_S)
             if frame is None:
                 raise EndedError
             if frame[0]["type"] == pulling.ACK:

@@ -51,7 +51,10 @@ class Pull:
         self._known: Dict[str, List[Any]] = {}
 
     def serve(self) -> None:
-        """Answer until the input ends. Raises OSError, wire.WireError, ValueError, EndedError."""
+        """Answer until the input ends, or nobody has said a word for long.
+
+        Raises OSError, wire.WireError, ValueError, EndedError.
+        """
         frame = self._talk.receive()
         if frame is None:
             return
@@ -69,7 +72,8 @@ class Pull:
             pulling.ACK: lambda _: None,
         }
         while True:
-            frame = self._talk.receive()
+            # Whoever is behind a link that was cut has asked again over another; sshd would keep this one for hours.
+            frame = self._talk.receive(pulling.SILENCE_S)
             if frame is None:
                 return
             answer = answers.get(frame[0]["type"])

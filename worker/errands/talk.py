@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from typing import List, Optional
 
@@ -24,9 +25,11 @@ class Talk:
         self._frames: List[bulk.Frame] = []
         self._write(wire.MAGIC)
 
-    def receive(self) -> Optional[bulk.Frame]:
-        """The next frame; None at the end of the input. Raises wire.WireError."""
+    def receive(self, silence_s: Optional[float] = None) -> Optional[bulk.Frame]:
+        """The next frame; None at the end of the input, or when nothing has come for so long. Raises wire.WireError."""
         while not self._frames:
+            if silence_s is not None and not select.select([self._in], [], [], silence_s)[0]:
+                return None
             data = os.read(self._in, _PIECE)
             if not data:
                 return None

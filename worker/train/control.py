@@ -13,6 +13,8 @@ import signal
 import sys
 import threading
 
+from .words import say
+
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 _LONGEST_LINE = 1 << 16
 
@@ -65,7 +67,7 @@ class Control:
                 continue
             if not by_hand or self.stop or not self._training.is_set():
                 os._exit(128 + number)
-            print("asked to stop: saving a checkpoint (once more: at once)", file=sys.stderr, flush=True)
+            say("asked to stop: saving a checkpoint (once more: at once)")
             self.ask_to_stop()
 
     def _read(self, descriptor: int) -> None:
@@ -74,7 +76,7 @@ class Control:
             try:
                 data = os.read(descriptor, 4096)
             except OSError as error:
-                print(f"the control pipe cannot be read: {error}", file=sys.stderr, flush=True)
+                say(f"the control pipe cannot be read: {error}")
                 return
             if not data:  # the agent is gone: its warden, not this thread, ends what is left
                 return

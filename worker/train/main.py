@@ -19,6 +19,7 @@ from .control import Control, leave
 from .errors import TrainError
 from .progress import Progress
 from .settings import Settings
+from .words import say
 
 if TYPE_CHECKING:
     from .inputs import Inputs
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
         path = os.environ.get(names.PROGRESS_FILE)
         if path:
             _tell(failure, Progress(path))
-        print(_text(failure), file=sys.stderr)
+        say(_text(failure))
         return failure.exit_code
     control = Control()
     control.listen(settings.control_fd)
@@ -59,7 +60,7 @@ def _run(settings: Settings, progress: Progress, control: Control) -> int:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
         failure = TrainError("error", f"{type(error).__name__}: {first}", hint="see the log for where it happened")
     _tell(failure, progress)
-    print(_text(failure), file=sys.stderr, flush=True)
+    say(_text(failure))
     return failure.exit_code
 
 

@@ -5,7 +5,6 @@ Weights, optimizer slots and the sums over workers are float32 in any case.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from .settings import Job
+from .words import say
 
 INITIAL_SCALE = 2.0**15
 GROWTH_STEPS = 2000
@@ -51,7 +51,7 @@ def configure(job: Job, instructions: str) -> Way:
     found = way(job.precision.name, bool(tf.config.list_physical_devices("GPU")), instructions)
     keras.config.set_dtype_policy(found.policy)
     if found.warning:
-        print(found.warning, file=sys.stderr, flush=True)
+        say(found.warning)
     return found
 
 

@@ -6,7 +6,6 @@ written at a time. The process must not end before `finish`: a thread that is cu
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from .journey import Journey
 from .order import Schedule
 from .progress import Progress
 from .step import Parts
+from .words import say
 
 
 class Saver:
@@ -81,7 +81,7 @@ class Saver:
         try:
             self._wait()
         except OSError as error:
-            print(f"a checkpoint could not be saved: {error}; training goes on without it", file=sys.stderr, flush=True)
+            say(f"a checkpoint could not be saved: {error}; training goes on without it")
 
     def _begin(self, journey: Journey, why: str) -> None:
         self._last = time.monotonic()

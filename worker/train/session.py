@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +29,7 @@ from .source import Held, HeldTest, Source, TestSource
 from .step import Parts, Stepper
 from .userfunction import UserFunction, told
 from .usermodel import UserModel
+from .words import say
 
 MODEL_FILE = "model.keras"
 WEIGHTS_FILE = "model.weights.h5"
@@ -119,11 +119,7 @@ class _Session:
                 return len(self._arrays.x_train), data_digest(self._arrays)
             self._arrays = self._factory.sample
         if self._settings.chief and not self._factory.ordered:
-            print(
-                f"each epoch is shuffled through a buffer of {stream.SHUFFLED} elements, as `train` takes no `epoch`",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"each epoch is shuffled through a buffer of {stream.SHUFFLED} elements, as `train` takes no `epoch`")
         return self._factory.train_size, self._factory.digest
 
     def _sources(self, cluster: Any) -> tuple[Source, TestSource]:
@@ -143,14 +139,12 @@ class _Session:
         record["splits"] = blueprint.splits
         if self._settings.chief and ":" in job.model:
             if blueprint.splits:
-                print(
+                say(
                     "same bits for this number of workers; another number gives other results, because of "
-                    f"{'; '.join(blueprint.splits)}",
-                    file=sys.stderr,
-                    flush=True,
+                    f"{'; '.join(blueprint.splits)}"
                 )
             else:
-                print("same mathematics for any number of workers", file=sys.stderr, flush=True)
+                say("same mathematics for any number of workers")
         return blueprint
 
     def _build(self, cluster: Any) -> Parts:
@@ -186,7 +180,7 @@ class _Session:
         others = fingerprint.differences(found.state.get("fingerprint"), now)
         if others:
             record["fingerprint"] = others
-            print(f"not bit for bit from here on: {'; '.join(others)}", file=sys.stderr, flush=True)
+            say(f"not bit for bit from here on: {'; '.join(others)}")
         return journey
 
     def _finish(self, parts: Parts, journey: Journey) -> None:
@@ -211,11 +205,7 @@ class _Session:
         except OSError:
             raise
         except Exception as error:  # a user's class may know no way to be saved
-            print(
-                f"the model cannot be saved as {MODEL_FILE} ({told(error)}): its weights are saved instead",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"the model cannot be saved as {MODEL_FILE} ({told(error)}): its weights are saved instead")
             return self._put(WEIGHTS_FILE, plain.save_weights)
 
     def _put(self, name: str, save: Callable[[str], None]) -> str:

@@ -7,10 +7,14 @@ from launcher.check.finding import Finding, Seen, Verdict
 FAR_S = 2.0
 
 
+def wrong(seen: Seen) -> dict[str, float]:
+    """How many seconds the clocks are ahead of this machine's, of those hosts where it is certain and worth a word."""
+    return {host.name: found.clock_s for host, found in seen.hosts if abs(found.clock_s) - found.clock_error_s > FAR_S}
+
+
 def check(seen: Seen) -> list[Finding]:
     ahead = {host.name: found.clock_s for host, found in seen.hosts}
-    sure = {host.name: abs(found.clock_s) - found.clock_error_s for host, found in seen.hosts}
-    off = {host: offset for host, offset in ahead.items() if sure[host] > FAR_S}
+    off = wrong(seen)
     findings = [
         Finding((host,), "clock", Verdict.OK, f"{difference(offset)} from this machine's", brief=difference(offset))
         for host, offset in ahead.items()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from launcher.check.finding import Finding, Seen, Verdict
+from launcher.errors import some
 
 
 def check(seen: Seen) -> list[Finding]:
     findings = []
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for host, found in seen.hosts:
         others = list(dict.fromkeys([*found.active, *found.accounts]))
         count = max(len(others), found.accounts_count)
@@ -15,13 +17,13 @@ def check(seen: Seen) -> list[Finding]:
             continue
         number = f"{count} other{'s' if count > 1 else ''}"
         told = ", ".join(others[:5]) + (", …" if count > 5 else "")
-        what = f"{host.name}: {number} can log in ({told})"
+        what = f"{number} can log in ({told})"
         what += f", and {', '.join(found.active[:5])} have processes there now" if found.active else ""
-        what += ": whoever reaches TensorFlow's ports, through loopback too, runs code as you"
         low, high = host.ports
-        fix = (
-            f"if you do not trust them, as root on {host.name}: iptables -I OUTPUT -o lo -p tcp --dport {low}:{high} "
-            f"-m owner ! --uid-owner {found.user} -j REJECT"
-        )
-        findings.append(Finding((host.name,), "users", Verdict.WARN, what, fix, brief=number))
+        rule = f"iptables -I OUTPUT -o lo -p tcp --dport {low}:{high} -m owner ! --uid-owner {found.user} -j REJECT"
+        alike.setdefault((what, rule, number), []).append(host.name)
+    for (what, rule, number), hosts in alike.items():
+        told = f"{some(hosts)}: {what}: whoever reaches TensorFlow's ports, through loopback too, runs code as you"
+        fix = f"if you do not trust them, as root on {some(hosts)}: {rule}"
+        findings.append(Finding(tuple(hosts), "users", Verdict.WARN, told, fix, brief=number))
     return findings

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ..words import say
 from . import idx, npz
 from .arrays import Arrays, DataError, shown
 
@@ -96,7 +97,7 @@ def load(kind: str, run: Run = run) -> Arrays:
             f"and its server cannot be reached: {trouble}",
             hint=_hint(kind, cache, source),
         )
-    print(f"{kind}: not on this machine; Keras's loader downloads it into {shown(cache)}", file=sys.stderr, flush=True)
+    say(f"{kind}: not on this machine; Keras's loader downloads it into {shown(cache)}")
     return _download(kind, cache, source, run)
 
 
