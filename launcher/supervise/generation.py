@@ -56,6 +56,7 @@ class Generation:
         self.reacted = False  # the hosts have been told of a failure
         self.diverged: Divergence | None = None  # found before anybody failed
         self._training: set[int] = set()
+        self._heard_of: set[str] = set()  # hosts that have told of this generation
         self._failures: dict[int, Mapping[str, Any]] = {}
         self._ends: dict[int, RankEnd] = {}
         self._copies = Copies()
@@ -77,6 +78,10 @@ class Generation:
         kind, rank = event.get("type"), event.get("rank")
         if event.get("generation", self.plan.generation) != self.plan.generation:
             return Heard()
+        if "generation" in event:
+            self._heard_of.add(host)
+        elif kind in (records.LEASE_ENDED, records.AGENT_LEFT) and host not in self._heard_of:
+            return Heard()  # of an agent before this generation: its journal is told again from the beginning
         begins = kind == records.RANK_STARTED and event.get("state") == RankState.TRAINING  # a program has no steps
         if (kind == records.RANK_FIRST_STEP or begins) and isinstance(rank, int):
             return self._begins_to_train(rank, None if begins else int(event.get("step") or 0))

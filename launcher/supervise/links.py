@@ -106,8 +106,8 @@ class Links:
         self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))
 
     def send(self, host: str, message: Mapping[str, Any]) -> None:
-        """Queue a message; one for a host whose agent has not said hello over a stream is dropped: what it is to be told
-        follows the command that answers the hello."""
+        """Queue a message; one for a host whose agent has not said hello over this stream is dropped: what it is to be
+        told follows the command that answers the hello."""
         link = self._links.get(host)
         if link is None or link.stream is None or not link.greeted:
             return

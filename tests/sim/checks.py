@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launcher.supervise.events import End
+from launcher.supervise.events import End, Instruction
+from tests.sim.net import HOME
 from worker.contract import wire
 from worker.contract.layout import parse_checkpoint_name
 from worker.contract.states import RUN_ENDED, RunState
@@ -45,6 +46,16 @@ class Checks:
     def instructed(self, who: str, host: str, what: str, gone: bool) -> None:
         if gone and what != wire.COMMAND:
             raise BrokenError(f"{who} instructs {host} ({what}), which it knows to be dead")
+
+    def broke(self, who: str, generation: int, instructions: list[Instruction]) -> None:
+        """A generation is ended as broken: something of it must have ended, or be out of reach."""
+        well = all(
+            host.ready() and host.agent is not None and host.agent.moves and self._lab.net.passes(HOME, host.name)
+            for host in self._lab.hosts.values()
+        )
+        cluster = self._lab.clusters.get(generation)
+        if well and cluster is not None and cluster.stepping and cluster.whole and not cluster.losing:
+            raise BrokenError(f"{who} ends generation {generation}, in which nothing is wrong: {instructions}")
 
     def spawned(self, host: SimHost, generation: int, rank: int) -> None:
         """A rank is started. At most one unfenced incarnation of each; nothing older is alive; nothing was asked to

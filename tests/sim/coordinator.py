@@ -161,7 +161,11 @@ class SimCoordinator:
             self._gone.add(event.host)
         elif isinstance(event, HostReached):
             self._gone.discard(event.host)
-        self._perform(self.machine.handle(event, self.world.now))
+        before = self.machine.breaking
+        instructions = self.machine.handle(event, self.world.now)
+        if self.machine.breaking and not before:
+            self.lab.checks.broke(self.name, self.machine.plan.generation, instructions)
+        self._perform(instructions)
 
     def _perform(self, instructions: list[Instruction]) -> None:
         for instruction in instructions:

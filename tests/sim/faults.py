@@ -121,13 +121,15 @@ def kill_coordinator(lab: Lab) -> Undo:
 
 
 def freeze_coordinator(lab: Lab) -> Undo:
-    """Another one takes over. Undone by waking the old one: it was to be killed, but who asks may not have been able to.
-    It is fenced where its successor has been heard."""
+    """Another one takes over. Undone by waking the old one, which was to be killed; but who asks may not have been able
+    to. It is fenced where its successor has been heard."""
     old = lab.coordinator
     old.frozen = True
 
     def take_over() -> None:
         if lab.coordinator is old and lab.home.end is None and lab.home.begun:
+            if not old.frozen:
+                old.die()
             lab.attach()
 
     lab.world.after(lab.world.between(0.1, 40.0), take_over)

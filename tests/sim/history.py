@@ -127,7 +127,10 @@ def live(lab: Lab, nemesis: Nemesis) -> Told:
         nemesis.do(*choice(kinds), choice([3.0, 60.0]))
         world.run(choice([0.0, 5.0, 60.0]))
     nemesis.make_peace()
-    end = finish(lab, attach=world.chance(0.85))
+    unminded = world.chance(0.08)  # nobody attaches any more: training goes on to its end, or to that of the lease
+    if unminded:
+        lab.coordinator.die()
+    end = finish(lab, attach=not unminded)
     if end not in {state.value for state in RunState} | {"unminded"}:
         raise BrokenError(f"it ended as {end}")
     return Told(end, nemesis.done, len(lab.clusters), world.now - 1000.0, world.happened)

@@ -127,25 +127,25 @@ class Relay:
         self._agent: Agent | None = None
         self._client = 0
         self._early: list[Message | None] = []
-        self._over = False
+        self.over = False
         host.relays.append(self)
 
     def _take(self, message: Message | None) -> None:
-        if self._over:
+        if self.over:
             return
         if message is not None and message["type"] == wire.REACH:
             self._reach(bool(message["start"]), self.world.awake + RELAY_WAITS_S)
         elif self._agent is None:
             self._early.append(message)
         elif message is None:
-            self._over = True
+            self.over = True
             self._agent.hang_up(self._client)
         else:
             self._agent.hear(self._client, message)
 
     def _reach(self, start: bool, deadline: float) -> None:
         host = self.host
-        if self._over or not host.up or None in self._early:
+        if self.over or not host.up or None in self._early:
             return
         if host.ready():
             agent = host.agent
@@ -165,7 +165,7 @@ class Relay:
     def _absent(self, why: str) -> None:
         self.down.send({"type": wire.ABSENT, "why": why})
         self.down.send(None)
-        self._over = True
+        self.over = True
 
     def _connect(self, agent: Agent) -> None:
         self._agent = agent
@@ -175,8 +175,8 @@ class Relay:
             self._take(message)
 
     def agent_left(self) -> None:
-        if self._agent is not None and not self._over:
-            self._over = True
+        if self._agent is not None and not self.over:
+            self.over = True
             self.down.send(None)
 
     def broken(self) -> None:
@@ -185,7 +185,7 @@ class Relay:
         self.up.lose_tail()
 
     def crashed(self, told: bool) -> None:
-        self._over = True
+        self.over = True
         self.up.vanish()
         if told:
             self.down.lose_tail()

@@ -29,7 +29,7 @@ class Cluster:
         self.ranks: dict[int, Rank] = {}
         self.stepping = False
         self._passes = passes
-        self._losing = False
+        self.losing = False
 
     @property
     def total(self) -> int:
@@ -80,9 +80,9 @@ class Cluster:
     def _break(self, ranks: list[Rank]) -> None:
         """The collective hangs; each survivor notices by and by, unless all is well again before. One of them may have
         finished a step that another has not."""
-        if self._losing:
+        if self.losing:
             return
-        self._losing = True
+        self.losing = True
         world = ranks[0].host.world
         ahead = world.chance(0.5) and self.step + 1 < self.total
         dead = len(ranks) < self.size
@@ -96,8 +96,8 @@ class Cluster:
         if not rank.alive or rank.leaving:
             return
         if self.whole and all(peer.step == rank.step for peer in self.ranks.values()):
-            if self._losing:
-                self._losing = False
+            if self.losing:
+                self.losing = False
                 self.step = rank.step
                 self._later()
             return
