@@ -27,7 +27,7 @@ OF_HOSTS = tuple(
             "living",
             "netns",
         ),
-        *("openssh", "sessions", "ssh_", "stage_remote", "stage_setup", "up_net", "up_ssh"),
+        *("openssh", "sessions", "ssh_", "stage_remote", "stage_setup", "up_net", "up_ssh", "visit"),
     )
 )
 

@@ -42,9 +42,18 @@ class Talk:
         """Let the lease run from the moment at which the newest nonce was sent."""
         return self._send(wire.RENEW, term=self.term, nonce=self.nonce)
 
-    def start(self, generation: int, ranks: list[Any], timeouts: Any, keep: int | None, until_home: bool) -> bytes:
+    def start(
+        self,
+        generation: int,
+        ranks: list[Any],
+        timeouts: Any,
+        keep: int | None,
+        until_home: bool = False,
+        zygote: bool | None = None,
+    ) -> bytes:
         """Start a generation; `ranks` are rank orders (see wire and the docs of the agent)."""
         more = {"timeouts": timeouts, "keep": keep, "until_home": until_home}
+        more |= {} if zygote is None else {"zygote": zygote}
         return self._send(wire.START, term=self.term, generation=generation, ranks=ranks, **more)
 
     def stop(self, how: str, reason: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from launcher.check.local import installed_code
 from launcher.errors import NotFitError
@@ -13,6 +14,8 @@ from launcher.hosts.session import Session
 from launcher.hosts.talk import Talk
 from launcher.spec.model import ClusterSpec, HostSpec
 from worker.contract import wire
+
+_NONE: Mapping[str, Talk] = MappingProxyType({})
 
 
 def begin(host: HostSpec, session: Session, verb: str) -> Talk:
@@ -38,11 +41,17 @@ def answer(talk: Talk, kind: str, timeout_s: float) -> wire.Message:
 
 
 class Visits:
-    """A `check` errand on each host, begun when it is first needed and ended with the block."""
+    """A `check` errand on each host, begun when it is first needed and ended with the block.
 
-    def __init__(self, spec: ClusterSpec, sessions: Mapping[str, Session]) -> None:
+    `open_already` are conversations that answer the same, and go on after it.
+    """
+
+    def __init__(
+        self, spec: ClusterSpec, sessions: Mapping[str, Session], open_already: Mapping[str, Talk] = _NONE
+    ) -> None:
         self.hosts = {host.name: host for host in spec.hosts if host.name in sessions}
         self._sessions = sessions
+        self._open_already = open_already
         self._talks: dict[str, Talk] = {}
 
     def __enter__(self) -> Visits:
@@ -57,6 +66,8 @@ class Visits:
 
     def talk(self, name: str) -> Talk:
         """The conversation with a host: for one thread at a time for each. Raises NotFitError."""
+        if name in self._open_already:
+            return self._open_already[name]
         if name not in self._talks:
             self._talks[name] = begin(self.hosts[name], self._sessions[name], "check")
         return self._talks[name]

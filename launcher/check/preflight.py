@@ -14,6 +14,7 @@ from launcher.check.many import Tell, untold
 from launcher.check.staged import NOTHING, Staged
 from launcher.errors import LauncherError, NotFitError
 from launcher.hosts.session import Session
+from launcher.hosts.talk import Talk
 from launcher.plan.build import plan
 from launcher.plan.facts import Facts
 from launcher.plan.model import LaunchPlan
@@ -21,6 +22,7 @@ from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
 
 _NONE: Mapping[str, LauncherError] = MappingProxyType({})
+_NO_TALKS: Mapping[str, Talk] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def examine(
     unreached: Mapping[str, LauncherError] = _NONE,
     staged: Staged = NOTHING,
     planner: Callable[[Facts], LaunchPlan] | None = None,
+    talks: Mapping[str, Talk] = _NO_TALKS,
+    known: remote.Looked | None = None,
     after_setup: bool = True,
     deep: bool = False,
     tell: Tell = untold,
@@ -50,12 +54,13 @@ def examine(
     """Check every host of `sessions`, and report those `unreached`. Blocks some seconds at most; nothing is left there.
 
     `run` is where the run is, or would be; `planner` makes the plan whose ports are tried, by default that of its first
-    generation: what it made is in `seen.plan`, from `seen.facts`, and can be carried out if nothing is fatal. With
-    `deep`, and if nothing is wrong, all workers do a trial all-reduce.
+    generation: what it made is in `seen.plan`, from `seen.facts`, and can be carried out if nothing is fatal. `talks`
+    are conversations with hosts that go on afterwards, `known` is what hosts were asked already. With `deep`, and if
+    nothing is wrong, all workers do a trial all-reduce.
     Raises SpecError for what no host could do.
     """
-    with Visits(spec, sessions) as visits:
-        looked = remote.look(spec, visits, runs=run.path.parent, staged=staged, tell=tell)
+    with Visits(spec, sessions, talks) as visits:
+        looked = remote.look(spec, visits, runs=run.path.parent, staged=staged, known=known, tell=tell)
         facts = remote.facts_of(spec, run, looked.found, staged=staged)
         planned, error = _plan(planner or (lambda facts: plan(spec, facts, run=run.name)), facts)
         ends = _ends(spec, facts, planned)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from launcher.hosts.talk import Talk
 from launcher.plan.facts import Facts, HostFacts
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec, HostSpec
+from worker.contract import wire
 from worker.contract.layout import HostFolder
 
 _CLOCKS = 5  # round trips; the fastest one tells most
@@ -81,32 +82,60 @@ def look(
     runs: Path,
     staged: Staged = NOTHING,
     port_offset: int | None = None,
+    known: Looked | None = None,
     tell: Tell = untold,
 ) -> Looked:
-    """Ask every host for all that plan and check need. Blocks up to the slowest host's deadline."""
-    hosts = visits.hosts
-    # As many for each as if all were one machine, and some more for a plan made again with other ports.
-    count = sum(_most_workers(host) for host in spec.hosts) + MARGIN
+    """Ask every host for all that plan and check need. Blocks up to the slowest host's deadline.
+
+    `known` is what some hosts were asked already: they are not asked again.
+    """
+    done = known or Looked({}, {})
 
     def ask(name: str) -> Found:
-        host = hosts[name]
-        order = {
-            "type": "look",
-            "workdir": str(runs.absolute()) if host.local else host.workdir,
-            "python": host.python or (sys.executable if host.local else ""),
-            "environment": {**staged.environments.get(name, {}), **host.env},
-            "gone": list(staged.gone.get(name, ())),
-            "address": host.address or "",
-            "ports": list(host.ports),
-            "count": count,
-            "offset": port_offset,
-            "gpus": host.gpus not in (0, ()),
-            "cache": not host.local,
-        }
-        return _answer(visits.talk(name), order)
+        host, talk = visits.hosts[name], visits.talk(name)
+        order = _order(spec, host, runs, staged.environments.get(name, {}), staged.gone.get(name, ()), port_offset)
+        return _answer(talk, order, _clock(talk))
 
-    found, failed = each(list(hosts), ask, what="looking at", tell=tell)
-    return Looked(found, failed)
+    todo = [name for name in visits.hosts if name not in done.found and name not in done.failed]
+    found, failed = each(todo, ask, what="looking at", tell=tell) if todo else ({}, {})
+    found = {**done.found, **found}
+    return Looked({n: found[n] for n in visits.hosts if n in found}, {**done.failed, **failed})
+
+
+def look_at_one(
+    spec: ClusterSpec, host: HostSpec, talk: Talk, environment: Mapping[str, str], gone: Sequence[str]
+) -> Found:
+    """As `look`, for one host that is another machine, in one round trip: its clock is told less sharply.
+
+    `environment` is what `activate:` sets, `gone` what it takes away. Blocks. Raises NotFitError.
+    """
+    order = _order(spec, host, Path(), environment, gone, None)
+    return _answer(talk, {**order, "people": False})  # nothing about them keeps a run from starting
+
+
+def _order(
+    spec: ClusterSpec,
+    host: HostSpec,
+    runs: Path,
+    environment: Mapping[str, str],
+    gone: Sequence[str],
+    port_offset: int | None,
+) -> dict[str, object]:
+    return {
+        "type": "facts",
+        "workdir": str(runs.absolute()) if host.local else host.workdir,
+        "python": host.python or (sys.executable if host.local else ""),
+        "environment": {**environment, **host.env},
+        "gone": list(gone),
+        "address": host.address or "",
+        "ports": list(host.ports),
+        # As many as if all hosts were one machine, and some more for a plan made again with other ports.
+        "count": sum(_most_workers(one) for one in spec.hosts) + MARGIN,
+        "offset": port_offset,
+        "gpus": host.gpus not in (0, ()),
+        "people": True,
+        "cache": not host.local,
+    }
 
 
 def facts_of(
@@ -150,16 +179,26 @@ def _facts(
     )
 
 
-def _answer(talk: Talk, order: Mapping[str, object]) -> Found:
-    ahead, error = _clock(talk)
+def _answer(talk: Talk, order: Mapping[str, object], clock: tuple[float, float] | None = None) -> Found:
+    sent, begun = time.time(), time.monotonic()
     talk.send(dict(order))
     told = answer(talk, "facts", _LOOK_S)
+    ahead, error = clock or _clock_of(told, sent, time.monotonic() - begun)
     try:
         return parse.found(talk.host, told, clock_s=ahead, clock_error_s=error)
     except ValueError as wrong:
         raise NotFitError(
             f"{talk.host} tells facts that make no sense: {wrong}", hint="see who can write to our package there"
         ) from wrong
+
+
+def _clock_of(told: wire.Message, sent: float, took: float) -> tuple[float, float]:
+    """As `_clock`, from the times at which the host took up a question and answered it."""
+    came, went = told.get("came"), told.get("went")
+    if not isinstance(came, (int, float)) or not isinstance(went, (int, float)):
+        return 0.0, took
+    way = max(0.0, took - (went - came))  # there and back
+    return float(came) - (sent + way / 2), way / 2
 
 
 def _clock(talk: Talk) -> tuple[float, float]:

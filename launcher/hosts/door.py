@@ -1,8 +1,9 @@
 """How a host lets us in: one constant command line; what is to be done there goes over its standard input.
 
-The line starts a Python that reads its program, worker/door.py, from standard input. That program brings our package to
-`<workdir>/code/<hash>`, checks it, and becomes `python CODE VERB`; see there for what is said. All that is needed is
-sent at once, so a host that has the package costs one round trip.
+The line starts a Python that reads its program, worker/knock.py, from standard input. That program checks our package
+in `<workdir>/code/<hash>`, and goes on as its VERB; see there for what is said. All that is needed is sent at once, so
+a host that has the package costs one round trip and one start of Python. One that lacks it is sent it, with the rest of
+the door, worker/door.py.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Entered:
 def enter(
     session: Session, verb: str, *, workdir: str, package: Package | None = None, timeout_s: float = 30.0
 ) -> Channel:
-    """Start `python <our staged package> VERB` on a host and return its channel; nothing has been read from it yet.
+    """Start VERB of our staged package on a host and return its channel; nothing has been read from it yet.
 
     Our package is brought to `<workdir>/code/<hash>` if it is not there, or not intact, before the verb starts. Blocks
     until it runs, at most `timeout_s` without an answer. May be called from several threads.
@@ -66,7 +67,7 @@ def open_door(
     """As `enter`, with what the host said: the workdir without `~`, the folder of our package, its Python."""
     package = installed() if package is None else package
     order = os.fsencode(f"{package.digest}\0{workdir}\0{verb}")
-    program = b"#%06d" % len(package.door) + package.door + b"%06d" % len(order) + order
+    program = b"#%06d" % len(package.knock) + package.knock + b"%06d" % len(order) + order
     visit = _Visit(session, timeout_s)
     try:
         visit.send(_SPARE + program)
@@ -138,7 +139,7 @@ class _Visit:
     def let_in(self, package: Package) -> Entered:
         word, body = self._answer()
         if word == b"send":
-            self.send(b"%08d" % len(package.packed) + package.packed)
+            self.send(b"%06d" % len(package.door) + package.door + b"%08d" % len(package.packed) + package.packed)
             word, body = self._answer()
         parts = os.fsdecode(body).split("\0")
         if word == b"here" and len(parts) == 3:

@@ -5,26 +5,46 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.errors import NotFitError
 
-DOOR = "door.py"
+KNOCK, DOOR = "knock.py", "door.py"
+_making = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Package:
-    """`digest` names it, `packed` is what is sent to a host that lacks it, `door` what is sent to be let in."""
+    """`digest` names it, `knock` is what is sent to be let in, `door` and `packed` to a host that lacks it."""
 
     digest: str
-    packed: bytes
+    knock: bytes
     door: bytes
+    content: bytes = field(repr=False)
+
+    @property
+    def packed(self) -> bytes:
+        """Deflated when it is first needed, since most hosts have it, and once for all."""
+        with _making:
+            return _deflated(self.content)
+
+
+@functools.lru_cache(maxsize=2)
+def _deflated(content: bytes) -> bytes:
+    return zlib.compress(content, 9)
+
+
+def installed() -> Package:
+    """As `_installed`, made once however many threads ask."""
+    with _making:
+        return _installed()
 
 
 @functools.lru_cache(maxsize=1)
-def installed() -> Package:
+def _installed() -> Package:
     """The package as it is installed here, read once in this process.
 
     The embedded data set stays behind: it is ten times the size of all else, and is brought as data where it is needed.
@@ -40,11 +60,11 @@ def installed() -> Package:
             f"our own package {root} cannot be read: {error.strerror or error}", hint="install the launcher again"
         ) from error
     data = packed_bytes(files)
-    return Package(hashlib.sha256(data).hexdigest(), zlib.compress(data, 9), files[DOOR])
+    return Package(hashlib.sha256(data).hexdigest(), files[KNOCK], files[DOOR], data)
 
 
 def packed_bytes(files: dict[str, bytes]) -> bytes:
-    """The bytes whose hash names a package. The host makes the same of the folder that it has (see worker/door.py)."""
+    """The bytes whose hash names a package. The host makes the same of the folder that it has (see worker/knock.py)."""
     parts = []
     for name in sorted(files, key=os.fsencode):
         parts += [os.fsencode(f"{name}\0{len(files[name])}\n"), files[name]]

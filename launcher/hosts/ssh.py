@@ -28,6 +28,7 @@ class SshHost(Host):
         self._workdir = spec.workdir
         self._connect = connect
         self._session = session
+        self._visit: Channel | None = None
         self._connecting = threading.Lock()  # of whoever makes a session; held as long as that takes
         self._closed = False
         self._lock = threading.Lock()  # of the session that there is; never held for long
@@ -68,7 +69,23 @@ class SshHost(Host):
         if session is not None:
             session.close()
 
+    def take_over(self, visit: Channel) -> None:
+        """The first stream goes over this channel, on which a visit that has answered waits for its `reach`."""
+        self._visit = visit
+
+    def open(self, target: RunOnHost, *, start: bool) -> Stream:
+        visited = self._visit is not None
+        try:
+            return super().open(target, start=start)
+        except NotFitError:
+            if not visited:
+                raise
+            return super().open(target, start=start)  # the visit has ended meanwhile: by a door of its own
+
     def _open(self, target: RunOnHost) -> Stream:  # noqa: ARG002 - the door knows which code to run
+        visit, self._visit = self._visit, None
+        if visit is not None:
+            return SshStream(self.name, lambda: visit)
         return SshStream(self.name, lambda: door.enter(self.session(), "relay", workdir=self._workdir))
 
 

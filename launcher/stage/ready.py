@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from launcher.errors import NotFitError
 from launcher.hosts.package import Package
 from launcher.hosts.session import Session
+from launcher.hosts.visit import Visit
 from launcher.spec.model import HostSpec
 from launcher.stage.inputs import setup_inputs
 from launcher.stage.remote import Activated, Tell, There
@@ -54,13 +55,15 @@ def make_ready(
     package: Package | None = None,
     tell: Tell = lambda _: None,
     printed: Callable[[bytes], None] = lambda _: None,
+    during: Visit | None = None,
 ) -> Ready:
     """Bring what travels, run `setup`, capture `activate`, make the run's copy. Blocks; for a thread of its own.
 
-    `folder` is the run's on the host, by default `<workdir>/<run>/<host name>`. May be called again, for the same run
-    too: what is there is kept, and what was cut off goes on. Raises NotFitError.
+    `folder` is the run's on the host, by default `<workdir>/<run>/<host name>`. `during`: a visit that is open, and
+    goes on afterwards. May be called again, for the same run too: what is there is kept, and what was cut off goes on.
+    Raises NotFitError.
     """
-    with There(session, workdir=host.workdir, package=package, tell=tell, printed=printed) as there:
+    with There(session, workdir=host.workdir, package=package, tell=tell, printed=printed, during=during) as there:
         on_host = _must_be_there(there, goods.on_host)
         source = there.bring(goods.sources, "sources") if goods.sources is not None else ""
         data = {name: each.path(there.bring(each.tree, "data")) for name, each in goods.data.items()}

@@ -10,10 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from launcher.errors import NotFitError
-from launcher.hosts.door import open_door
 from launcher.hosts.package import Package
 from launcher.hosts.session import Session
-from launcher.hosts.talk import Talk
+from launcher.hosts.visit import Visit, visit
 from launcher.stage.host_errors import told_by_host
 from launcher.stage.travel import Piece, Tree, squeezed
 from worker.contract import bulk
@@ -93,13 +92,16 @@ class There:
         package: Package | None = None,
         tell: Tell = lambda _: None,
         printed: Callable[[bytes], None] = lambda _: None,
+        during: Visit | None = None,
     ) -> None:
-        entered = open_door(session, VERB, workdir=workdir, package=package)
+        """`during`: a visit that goes on afterwards, instead of a conversation of our own."""
+        self._own = during is None
+        entered = during or visit(session, workdir=workdir, package=package, verb=VERB)
         self.host = session.name
         self.workdir = entered.workdir  # absolute, on the host, as all that follow
         self.code = entered.code
         self.python = entered.python  # the version of its python3
-        self._talk = Talk(session.name, entered.channel)
+        self._talk = entered.talk
         self._tell = tell
         self._printed = printed
 
@@ -192,13 +194,14 @@ class There:
 
     def close(self) -> None:
         """May be called twice."""
-        self._talk.close()
+        if self._own:
+            self._talk.close()
 
     def __enter__(self) -> There:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
+        if kind is None and self._own:
             self._talk.end_input()
         self.close()
 

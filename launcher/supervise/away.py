@@ -5,17 +5,19 @@ The sessions that are opened here stay for the life of the run: streams to agent
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from launcher.check import preflight, remote
+from launcher.check.found import Found
 from launcher.check.groups.clock import wrong
 from launcher.check.many import each
 from launcher.check.staged import Staged
-from launcher.errors import NotFitError
+from launcher.errors import LauncherError, NotFitError
 from launcher.gather.again import Source
 from launcher.gather.copies import Copies
 from launcher.gather.gathering import Gathering, Ways
@@ -27,6 +29,7 @@ from launcher.hosts.local_session import LocalSession
 from launcher.hosts.reach import Reacher, reach
 from launcher.hosts.session import Session
 from launcher.hosts.ssh import SshHost
+from launcher.hosts.visit import Visit, visit
 from launcher.plan.facts import Facts, HostFacts
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
@@ -53,17 +56,28 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     Raises NotFitError that names all hosts where something failed, SpecError or UsageError.
     """
     fleet = Fleet(order, front)
-    fleet.reach()
-    fleet.make_ready(stage_here)
+    took: dict[str, float] = {}
+    with _timed(took, "reached"):
+        fleet.reach()
+    with _timed(took, "made_ready"):
+        fleet.make_ready(stage_here)
     planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
-    first = planning.first(fleet.examine)
+    with _timed(took, "examined"):
+        first = planning.first(fleet.examine)
 
     def again(wanted: MakePlan) -> LaunchPlan:
         if wanted.fresh:
             fleet.make_ready(stage_here, only=wanted.fresh)
         return planning.again(wanted)
 
-    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering)
+    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering, took)
+
+
+@contextlib.contextmanager
+def _timed(took: dict[str, float], name: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    took[name] = time.monotonic() - begun
 
 
 class Fleet:
@@ -81,6 +95,8 @@ class Fleet:
         self.hosts: dict[str, Host] = {name: LocalHost(name) for name in self._here}
         self._ready: dict[str, Ready] = {}
         self._staged = Staged()
+        self._visits: dict[str, Visit] = {}
+        self._looked = remote.Looked({}, {})
         self.clocks: Mapping[str, float] = {}  # how far they are ahead, of hosts where they are wrong
 
     def reach(self) -> None:
@@ -98,7 +114,7 @@ class Fleet:
             self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
 
     def make_ready(self, stage_here: StageHere, only: Container[str] | None = None) -> None:
-        """Bring code, sources and data, run `setup:`, capture `activate:`, on all hosts or on some only. Raises
+        """Bring code, sources and data, run `setup:`, capture `activate:`, on all hosts, or on some only. Raises
         NotFitError that names all hosts where that failed. May be called again."""
         spec, run = self._order.spec, self._order.run
         goods = _goods(spec, run.path.parent)
@@ -106,10 +122,26 @@ class Fleet:
         by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
         here = {name: stage_here(spec, run, name) for name in by_hand}
         told = _Slowly(self._front)
+        found: dict[str, Found] = {}
+        unseen: dict[str, LauncherError] = {}
         # All run the same: of many hosts, what is printed on one shows how far they are.
         shown = set(self._specs) if len(self._specs) <= _FEW_HOSTS else {next(iter(self._specs))}
 
         def one(name: str) -> Ready:
+            if name in self._here or only is not None:
+                return prepare_one(name, None)
+            host = self._specs[name]
+            entered = self._visits[name] = visit(self._session(name), workdir=host.workdir)
+            ready = prepare_one(name, entered)
+            if self._order.resume_dir:
+                return ready  # a checkpoint is to be brought yet, which may take long: it is looked at later
+            try:
+                found[name] = remote.look_at_one(spec, host, entered.talk, ready.activated.env, ready.activated.gone)
+            except LauncherError as error:
+                unseen[name] = error
+            return ready
+
+        def prepare_one(name: str, during: Visit | None) -> Ready:
             log = Path(run.host(name).root) / "setup.log"
             log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -129,12 +161,14 @@ class Fleet:
                 folder=run.host(name) if local else None,
                 tell=tell,
                 printed=printed,
+                during=during,
             )
 
         names = [name for name in self._specs if name not in here and (only is None or name in only)]
         made, failed = each(names, one, what="making ready", tell=self._front.tell)
         remote.together(failed.items(), "cannot make ready")
         ready = self._ready = {**self._ready, **made}
+        self._looked = remote.Looked(found, unseen)
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
             sources={**{n: source for n, (_, source) in here.items()}, **{n: r.source for n, r in ready.items()}},
@@ -154,11 +188,25 @@ class Fleet:
             self._sessions(),
             staged=self._staged,
             planner=lambda facts: planner(self._with_data(facts)),
+            talks={name: one.talk for name, one in self._visits.items()},
+            known=self._looked,
             tell=self._front.tell,
         )
         preflight.refuse(examined.findings, spec=spec.path)
         self.clocks = wrong(examined.seen)
-        return examined.seen.plan or planner(self._with_data(examined.seen.facts))
+        plan = examined.seen.plan or planner(self._with_data(examined.seen.facts))
+        self._hand_over({host.name for host in plan.hosts})
+        return plan
+
+    def _hand_over(self, used: Container[str]) -> None:
+        """The visits become the first streams of the hosts that are used; the others are over."""
+        visits, self._visits = self._visits, {}
+        for name, one in visits.items():
+            host = self.hosts[name]
+            if isinstance(host, SshHost) and name in used:
+                host.take_over(one.channel)
+            else:
+                one.talk.close()
 
     def facts(self) -> Facts:
         """What the hosts are like now, for another plan. Raises NotFitError."""

@@ -98,7 +98,7 @@ class Coordinator:
         self._activated = activated or {}
         self._clocks = clocks or {}
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
-        self._home = Homecoming(gathering, journal, plan) if gathering else None
+        self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
@@ -116,8 +116,6 @@ class Coordinator:
         coordinator's now, and nothing was written."""
         with wakened() as self._wake:
             self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
-            if self._home:
-                self._home.begin()
             self._perform(self._first_instructions())
             while not self._machine.ended:
                 self._turn(0.5)

@@ -1,4 +1,7 @@
-"""What the run leaves on other machines comes home: begun with the run, completed before its end is written down."""
+"""What the run leaves on other machines comes home: begun once all have started, completed before its end is written.
+
+Each gatherer costs its host a start of Python: not before the workers have theirs.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,29 @@ Make = Callable[[Callable[[str], None]], Gathering]
 
 GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing comes
 _PIECE_S = 0.5
+_BEGIN_S = 10.0  # whoever has not started by then does not hold up the others' logs
 _SHORT_PIECE_S = 0.1
 
 
 class Homecoming:
     """The gathering of one run, as its coordinator's loop sees it: no call but `settle` and `complete` blocks."""
 
-    def __init__(self, make: Make, journal: PatientJournal, plan: LaunchPlan) -> None:
+    def __init__(self, make: Make, journal: PatientJournal, plan: LaunchPlan, *, under_way: bool = False) -> None:
+        """`under_way`: the workers run already."""
         self._remarks: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._gathering = make(self._remarks.put)
         self._journal = journal
         self._there: dict[str, str] = {}  # checkpoints that are on hosts: name → the one that told of it last
         self._chief = next((rank.host for rank in plan.ranks if rank.rank == 0), "")
+        self._starting = set() if under_way else {rank.rank for rank in plan.ranks}
+        self._begin_at = time.monotonic() + _BEGIN_S
+        self._begun = False
 
     def begin(self) -> None:
-        """Follow every log; checkpoints and output of the chief's host, too."""
+        """Follow every log; checkpoints and output of the chief's host, too. Called again, it does nothing."""
+        if self._begun:
+            return
+        self._begun = True
         try:
             self._gathering.start()
             self._gathering.start_bulk(self._chief)
@@ -40,7 +51,11 @@ class Homecoming:
             self._remarks.put(f"{error.message}: `launcher fetch` brings the files later")
 
     def heard_of(self, host: str, event: Mapping[str, Any]) -> None:
-        """A record of an agent's: whoever publishes checkpoints has something to be brought home."""
+        """A record of an agent's: all have started, or one has ended, or has a checkpoint to be brought home."""
+        if event.get("type") == records.RANK_STARTED:
+            self._starting.discard(int(event.get("rank", -1)))
+        if not self._starting or event.get("type") == records.RANK_ENDED:
+            self.begin()
         if event.get("type") == records.CHECKPOINT_PRUNED:
             self._there.pop(str(event.get("name")), None)
         if event.get("type") == records.CHECKPOINT:
@@ -56,11 +71,14 @@ class Homecoming:
 
     def tend(self) -> None:
         """Write down what the gatherers have to say. Call it every turn."""
+        if not self._starting or time.monotonic() > self._begin_at:
+            self.begin()
         while not self._remarks.empty():
             self._journal.append(records.REMARK, text=self._remarks.get())
 
     def settle(self, timeout_s: float) -> list[str]:
         """Wait for what is on the hosts now, at most so long; what is still missing."""
+        self.begin()
         return self._gathering.settle(timeout_s)
 
     def await_newest(self, is_here: Callable[[str], bool]) -> None:
@@ -78,6 +96,7 @@ class Homecoming:
     def complete(self, turn: Callable[[], bool], *, give_up_s: float = GIVE_UP_S) -> None:
         """Wait until everything is here, as long as something comes. `turn` serves the loop meanwhile, and says whether
         to go on waiting. What is missing after `give_up_s` in which nothing came is written down."""
+        self.begin()
         since = time.monotonic()
         while missing := self._gathering.settle(_PIECE_S):
             self.tend()

@@ -117,6 +117,7 @@ def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         term=term,
         remote=[host.name for host in plan.hosts if not host.local],
+        took={name: round(seconds, 3) for name, seconds in prepared.took.items()},
         clocks={host: round(ahead, 3) for host, ahead in prepared.clocks.items()},
     )
     if prepared.clocks:

@@ -48,4 +48,5 @@ class Prepared:
     activated: Mapping[str, Activated] = field(default_factory=dict)  # what `activate:` gave, by host
     clocks: Mapping[str, float] = field(default_factory=dict)  # how far they are ahead, of hosts where they are wrong
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
+    took: Mapping[str, float] = field(default_factory=dict)  # what the preparation was spent on, in seconds
     under_way: UnderWay | None = None  # its plan's generation has been begun already

@@ -49,7 +49,9 @@ class AgentClient:
         python: str = sys.executable,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        self._patience_s = patience_s
         self.place = HostFolder(str(folder))
         self.talk = talk or Talk(str(folder), "here", "a-run", lease_s)
         self.events: list[records.Record] = []
@@ -86,8 +88,9 @@ class AgentClient:
                 if message["type"] == wire.EVENT:
                     self.events.append(message["event"])
 
-    def wait(self, condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, patience_s: float | None = None) -> Any:
         """Read until a condition holds; its value."""
+        patience_s = patience_s or self._patience_s
         deadline = time.monotonic() + patience_s
         while True:
             value = condition()
@@ -130,10 +133,12 @@ class AgentClient:
         ranks: Sequence[dict[str, Any]],
         generation: int = 1,
         keep: int = 3,
+        zygote: bool | None = None,
         until_home: bool = False,
         **timeouts: float,
     ) -> AgentClient:
-        self.send(self.talk.start(generation, list(ranks), {**TIMEOUTS, **timeouts}, keep, until_home))
+        times = {**TIMEOUTS, **timeouts}
+        self.send(self.talk.start(generation, list(ranks), times, keep, until_home, zygote))
         return self
 
     def started(self, *ranks: int, generation: int = 1) -> list[int]:

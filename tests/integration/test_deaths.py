@@ -129,8 +129,8 @@ def test_a_killed_coordinator_leaves_training_to_its_end_and_everything_can_be_t
     status = launcher.json("status")
     assert status["coordinator_pid"] is None
     assert [rank["state"] for rank in status["ranks"]] == ["training", "training"]
-    attached = launcher.terminal("attach")
-    wait_for(lambda: "not available yet" in attached.read(), "attach to say that it cannot take over")
+    attached = launcher.terminal("attach", "--look")
+    wait_for(lambda: "training" in attached.read(), "attach to show it")
     (launcher.folder / "go").touch()
     assert attached.wait() == 0
     all_gone(launcher)

@@ -43,6 +43,7 @@ class World:
         self.journal: list[Record] = []
         self.sent: dict[int, list[wire.Message]] = {}
         self.spawned: list[tuple[int, int]] = []
+        self.forks: list[int] = []  # ranks that may come off a zygote
         self.asked: list[int] = []
         self.signals: list[tuple[int, str]] = []
         self.published: list[str] = []
@@ -136,6 +137,7 @@ class World:
             self.sent.setdefault(do.client, []).append(do.message)
         elif isinstance(do, events.Spawn):
             self.spawned.append((do.generation, do.order.rank))
+            self.forks += [do.order.rank] if do.zygote else []
             if self.starts:
                 self.happen(events.Started(do.order.rank, 100 + len(self.spawned), 1))
         elif isinstance(do, events.Ask):

@@ -11,7 +11,7 @@ from tests.unit.agent_world import TIMEOUTS, World, order
 from worker.agent import events
 from worker.contract import records, wire
 
-PURE = ["core", "generation", "life", "orders", "events", "told"]
+PURE = ["core", "generation", "life", "origin", "orders", "events", "told"]
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -250,14 +250,14 @@ def test_a_rank_that_told_that_its_peer_died_is_a_victim_and_no_cause() -> None:
     assert world.states() == {0: "ended"}
 
 
-def test_when_a_rank_fails_the_others_have_five_seconds_for_their_rescue() -> None:
+def test_when_a_rank_fails_the_others_have_fifteen_seconds_for_their_rescue() -> None:
     world = World().commanded(1).started(0, 1, 2)
     for rank in (0, 1, 2):
         world.step(rank, 5)
     world.exit(1, signal="SIGKILL")
     assert world.signals == []
     world.exit(0, code=81)
-    world.wait(4.5)
+    world.wait(14.5)
     assert world.signals == []
     world.wait(1)
     assert world.signals == [(2, "SIGTERM")]
@@ -654,3 +654,58 @@ def test_nobody_is_ended_for_silence_while_the_disk_is_full() -> None:
     assert world.signals == []
     world.wait(10)
     assert world.signals != [], "with room again, silence counts again"
+
+
+# Ranks that are forked.
+
+
+@pytest.mark.parametrize(
+    ("zygote", "argv", "message", "wanted"),
+    [
+        (None, ["python", "/code", "train"], True, True),
+        (True, ["python", "/code", "train"], True, True),
+        (False, ["python", "/code", "train"], True, False),
+        (True, ["python", "train.py"], True, False),
+        (True, ["python", "/code", "train"], False, False),
+    ],
+)
+def test_a_zygote_is_for_ranks_of_the_trainer_if_it_is_wanted(
+    zygote: bool | None, argv: list[str], message: bool, wanted: bool
+) -> None:
+    world = World().commanded(1)
+    more = {} if zygote is None else {"zygote": zygote}
+    world.receive(1, type=wire.START, term=1, generation=1, keep=3, timeouts=TIMEOUTS,
+                  ranks=[{**order(0, message), "argv": argv}], **more)  # fmt: skip
+    assert world.forks == ([0] if wanted else [])
+
+
+def test_the_journal_tells_which_ranks_were_forked_and_why_others_were_not() -> None:
+    world = World(starts=False).commanded(1).started(0, 1, 2)
+    world.happen(events.ZygoteReady(7, 1, 2.5))
+    world.happen(events.Started(0, 100, 1, forked=True))
+    world.happen(events.Started(1, 101, 1, cold="it hung up"))
+    world.happen(events.Started(2, 102, 1))
+    world.happen(events.ZygoteEnded(7, "it hung up"))
+    told = {e["rank"]: {key: e[key] for key in ("forked", "cold") if key in e} for e in world.wrote("rank_started")}
+    assert told == {0: {"forked": True}, 1: {"cold": "it hung up"}, 2: {}}
+    assert [(e["pid"], e["seconds"]) for e in world.wrote(records.ZYGOTE_READY)] == [(7, 2.5)]
+    assert [e["reason"] for e in world.wrote(records.ZYGOTE_ENDED)] == ["it hung up"]
+
+
+def test_a_rank_that_waited_for_a_zygote_in_vain_has_all_of_its_time_to_start() -> None:
+    world = World(starts=False).commanded(1).started(0, start_s=100.0)
+    world.wait(60)
+    world.happen(events.Started(0, 100, 1, cold="its import took too long"))
+    world.wait(80)
+    assert world.signals == []
+    world.wait(21)
+    assert world.signals[0] == (0, "SIGTERM")
+
+
+def test_a_rank_that_is_stopped_before_it_is_there_has_stopped() -> None:
+    world = World(starts=False).commanded(1).started(0, 1)
+    world.receive(1, type=wire.STOP, how="now", reason="enough")
+    for rank in (0, 1):
+        world.exit(rank, signal="SIGTERM")
+    assert set(world.states().values()) == {"stopped"}
+    assert world.wrote(records.GENERATION_ENDED)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from typing import Callable
 
 from ..contract.layout import HostFolder
+from ..contract.value import Value
 
 
-@dataclass(frozen=True)
-class Birth:
+class Birth(Value):
     """What an agent is born with; the same for its life."""
 
     folder: str  # absolute, exists
@@ -101,3 +101,5 @@ def _detach(listener: int, birth: Birth) -> None:
                 os.close(int(name))
             except OSError:  # the listing's own
                 continue
+    with contextlib.suppress(OSError):
+        os.open(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.O_RDONLY)  # in use, for `clean`

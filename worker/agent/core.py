@@ -7,11 +7,11 @@ two seconds, since it says that this machine slept, and nothing about its ranks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..contract import records, wire
 from ..contract.states import RankState
+from ..contract.value import Value, made
 from . import events
 from .events import RANK_EVENTS, Event, Follow, Instruction, Leave, Outbox, RankEvent, Send
 from .generation import Generation
@@ -25,18 +25,16 @@ FIRST_GRACE_S = 5.0  # the relay that starts it has to connect first
 GUEST_S = 15.0  # how long a connection that does not command keeps an idle agent
 
 
-@dataclass(frozen=True)
-class Past:
+class Past(Value):
     """What the journal of this folder tells of earlier agents."""
 
     term: int = 0
     generation: int = 0
     seq: int = 0
-    unended: Dict[int, List[int]] = field(default_factory=dict)  # generation without an end: ranks without one
+    unended: Dict[int, List[int]] = made(default_factory=dict)  # generation without an end: ranks without one
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Value):
     """Who this agent is: what it says of itself in hello and journal. `token` makes its nonces its own."""
 
     host: str
@@ -45,7 +43,7 @@ class Identity:
     boot_id: str
     code: str
     token: str
-    more: Dict[str, Any] = field(default_factory=dict)  # for the journal only
+    more: Dict[str, Any] = made(default_factory=dict)  # for the journal only
 
 
 class Core:
@@ -270,6 +268,12 @@ class Core:
                 self._generation.stop_bereft(event.reason, self._t)
             self._maybe_leave()
 
+    def _zygote_ready(self, event: events.ZygoteReady) -> None:
+        self._out.write(records.ZYGOTE_READY, pid=event.pid, start_time=event.start_time, seconds=event.seconds)
+
+    def _zygote_ended(self, event: events.ZygoteEnded) -> None:
+        self._out.write(records.ZYGOTE_ENDED, pid=event.pid, reason=event.reason[:MOST_TEXT])
+
     # Time.
 
     def _look_at_lease(self) -> None:
@@ -313,6 +317,8 @@ class Core:
         events.DiskFull: _disk_full,
         events.DiskRoom: _disk_room,
         events.Bereft: _bereft,
+        events.ZygoteReady: _zygote_ready,
+        events.ZygoteEnded: _zygote_ended,
         **dict.fromkeys(RANK_EVENTS, _of_ranks),
     }
     _MESSAGES: Dict[str, Callable[["Core", int, wire.Message], None]] = {  # noqa: RUF012

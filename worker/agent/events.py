@@ -1,47 +1,47 @@
-"""What goes into the agent's core and what comes out of it: plain values. Pure.
-
-Named tuples: two dozen dataclasses would cost each start of an agent ten milliseconds.
-"""
+"""What goes into the agent's core and what comes out of it: plain values. Pure."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..contract.records import Record
+from ..contract.value import Value
 from ..contract.wire import Message
 from .orders import RankOrder
 
 # Events: what happened, as the shell saw it.
 
 
-class Connected(NamedTuple):
+class Connected(Value):
     client: int
 
 
-class Disconnected(NamedTuple):
+class Disconnected(Value):
     client: int
 
 
-class Received(NamedTuple):
+class Received(Value):
     client: int
     message: Message
 
 
-class Started(NamedTuple):
+class Started(Value):
     """The rank's program is running: its exec succeeded."""
 
     rank: int
     pid: int
     start_time: int
+    forked: bool = False  # off a zygote
+    cold: str = ""  # why not, where that was wanted
 
 
-class NotStarted(NamedTuple):
+class NotStarted(Value):
     rank: int
     message: str
     hint: str
 
 
-class Exited(NamedTuple):
+class Exited(Value):
     """The rank's process is reaped and its progress file read to the end. Exactly one of the two is set."""
 
     rank: int
@@ -49,14 +49,14 @@ class Exited(NamedTuple):
     signal: Optional[str] = None
 
 
-class Told(NamedTuple):
+class Told(Value):
     """A record of the rank's progress file."""
 
     rank: int
     record: Record
 
 
-class Published(NamedTuple):
+class Published(Value):
     """The checkpoint was whole and lies under its final name; `pruned` went to make room, `unfetched` of it before it
     was home, though it should not have.
 
@@ -72,7 +72,7 @@ class Published(NamedTuple):
     unfetched: Tuple[str, ...] = ()
 
 
-class NotPublished(NamedTuple):
+class NotPublished(Value):
     """Not whole, with the reason; or, with an empty `why`, a copy of one that is published already.
 
     A copy that holds other arrays than the published one comes with the reason and with `arrays`, the hash of its own.
@@ -84,79 +84,96 @@ class NotPublished(NamedTuple):
     arrays: str = ""
 
 
-class OutputMoved(NamedTuple):
+class OutputMoved(Value):
     rank: int
     problem: str = ""
 
 
-class Swept(NamedTuple):
+class Swept(Value):
     """No process of the generation is left."""
 
 
-class Stuck(NamedTuple):
+class Stuck(Value):
     """These processes are still there ten seconds after the sweep's first SIGKILL."""
 
     pids: List[int]
 
 
-class DiskFull(NamedTuple):
+class DiskFull(Value):
     message: str
 
 
-class DiskRoom(NamedTuple):
+class DiskRoom(Value):
     """The disk that was full has room again."""
 
 
-class Bereft(NamedTuple):
+class Bereft(Value):
     """The agent cannot stay (its warden died, or it was sent SIGTERM): end everything within ten seconds."""
 
     reason: str
 
 
+class ZygoteReady(Value):
+    """It has imported the trainer, which took so long."""
+
+    pid: int
+    start_time: int
+    seconds: float
+
+
+class ZygoteEnded(Value):
+    pid: int
+    reason: str
+
+
 RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
-Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, RankEvent]
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, ZygoteReady, ZygoteEnded, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 
 
-class Send(NamedTuple):
+class Send(Value):
     client: int
     message: Message
 
 
-class Follow(NamedTuple):
+class Follow(Value):
     """Send this client every event after `since`, those of the journal and those to come; nobody else from now on."""
 
     client: int
     since: int
 
 
-class Write(NamedTuple):
+class Write(Value):
     """Append to the journal. The record has its number; the shell adds the time."""
 
     record: Record
 
 
-class Spawn(NamedTuple):
+class Spawn(Value):
+    """Start a rank: off a zygote if `zygote` says so and it can be, which may take as long as `wait_s`; else cold."""
+
     generation: int
     order: RankOrder
+    zygote: bool = False
+    wait_s: float = 0.0
 
 
-class Ask(NamedTuple):
+class Ask(Value):
     """Write the request to stop to the rank's control pipe."""
 
     rank: int
 
 
-class Kill(NamedTuple):
+class Kill(Value):
     """Signal the rank and its process group; with SIGKILL, all of its descendants too."""
 
     rank: int
     signal: str
 
 
-class Publish(NamedTuple):
+class Publish(Value):
     """Verify a rank's checkpoint, move it to its final name and prune; answered by Published or NotPublished."""
 
     generation: int
@@ -168,7 +185,7 @@ class Publish(NamedTuple):
     until_home: bool = False  # prune what is home, and nothing else as long as the disk has room
 
 
-class MoveOutput(NamedTuple):
+class MoveOutput(Value):
     """Move what the rank left in its output folder to the run's; `replace` what lies there by the same name."""
 
     generation: int
@@ -176,11 +193,11 @@ class MoveOutput(NamedTuple):
     replace: bool
 
 
-class Sweep(NamedTuple):
+class Sweep(Value):
     """Kill every descendant that is left; answered by Swept."""
 
 
-class Leave(NamedTuple):
+class Leave(Value):
     """The last instruction: nothing of the run is left to mind."""
 
 

@@ -29,8 +29,9 @@ from .events import (
     Swept,
     Told,
 )
-from .life import RESCUE_S, SHORT_S, Ending, RankLife
+from .life import APART_S, RESCUE_S, SHORT_S, Ending, RankLife
 from .orders import Order
+from .origin import is_trainer
 from .told import fields_of, file_name, number
 
 MOST_FAILURES = 20
@@ -55,7 +56,8 @@ class Generation:
         self._sweeping = False
         self._swept = False
         for rank in order.ranks:
-            out.add(Spawn(order.generation, rank))
+            zygote = order.zygote and is_trainer(rank)
+            out.add(Spawn(order.generation, rank, zygote, order.timeouts.start_s / 3))
 
     def alive(self) -> List[int]:
         return [rank for rank, life in sorted(self.ranks.items()) if life.alive]
@@ -70,10 +72,15 @@ class Generation:
         if isinstance(event, (Swept, Stuck, Published, NotPublished)) or event.rank in self.alive():
             self._EVENTS[type(event)](self, event, t)
 
-    def _started(self, event: Started, _t: float) -> None:
+    def _started(self, event: Started, t: float) -> None:
         life = self.ranks[event.rank]
+        if event.cold:  # what was waited for in vain is not its own time
+            life.begun_at = t
         state = RankState.STARTING if life.order.message else RankState.TRAINING
-        self._write(records.RANK_STARTED, event.rank, pid=event.pid, start_time=event.start_time, state=str(state))
+        how: Dict[str, Any] = {"forked": True} if event.forked else {"cold": event.cold} if event.cold else {}
+        self._write(
+            records.RANK_STARTED, event.rank, pid=event.pid, start_time=event.start_time, state=str(state), **how
+        )
 
     def _not_started(self, event: NotStarted, t: float) -> None:
         life = self.ranks[event.rank]
@@ -300,7 +307,7 @@ class Generation:
         least = min(place(life) for life in suspects)
         behind = [life for life in suspects if place(life) == least]
         silence = min(life.heard_at for life in behind)
-        if any(life.heard_at > silence + RESCUE_S for life in behind):
+        if any(life.heard_at > silence + APART_S for life in behind):
             behind = [life for life in behind if life.heard_at == silence]
         culprit = behind[0]
         rank = culprit.order.rank

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
+from ..contract.value import Value, hidden
 from ..contract.wire import Message
 
 
@@ -13,22 +13,20 @@ class BadOrderError(Exception):
     """The message does not say what is needed; the text says what is wrong."""
 
 
-@dataclass(frozen=True)
-class RankOrder:
+class RankOrder(Value):
     """One rank to start. `message` tells how it is asked to stop: by the control pipe (a trainer), else by SIGTERM."""
 
     rank: int
     argv: Tuple[str, ...]
     cwd: str
-    env: Dict[str, str] = field(repr=False)
-    secrets: Dict[str, str] = field(repr=False)
+    env: Dict[str, str] = hidden()
+    secrets: Dict[str, str] = hidden()
     message: bool
     chief: bool
     unset: Tuple[str, ...] = ()  # of the agent's own environment
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(Value):
     """In seconds."""
 
     stop_s: float = 10.0
@@ -37,12 +35,12 @@ class Timeouts:
     stall_s: float = 300.0
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(Value):
     generation: int
     ranks: Tuple[RankOrder, ...]
     timeouts: Timeouts
     keep: Optional[int]
+    zygote: bool = True  # fork the trainer's ranks off a process that has imported it already
     until_home: bool = False  # what is not home yet is pruned only if the disk has no room for it
 
 
@@ -55,12 +53,15 @@ def parse_order(message: Message) -> Order:
     orders = tuple(_rank_order(rank) for rank in ranks)
     if len({order.rank for order in orders}) != len(orders):
         raise BadOrderError("two orders for one rank")
-    keep = message.get("keep")
+    keep, zygote = message.get("keep"), message.get("zygote", True)
+    if not isinstance(zygote, bool):
+        raise BadOrderError("zygote must be true or false")
     return Order(
         generation,
         orders,
         _timeouts(message.get("timeouts")),
         None if keep is None else whole(keep, "keep", least=1),
+        zygote,
         message.get("until_home") is True,
     )
 

@@ -7,7 +7,6 @@ its other duties: no thread, and no heartbeat missed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -234,7 +233,7 @@ def _check(path: str, name: str, about: Dict[str, Any]) -> Iterator[None]:
         size = os.fstat(descriptor).st_size
         if size != about.get("bytes"):
             raise NotWholeError(f"{name} has {size} bytes, and {about.get('bytes')!r:.40} were written")
-        digest = hashlib.sha256()
+        digest = _sha256()
         while True:
             data = os.read(descriptor, _PIECE)
             if not data:
@@ -245,6 +244,12 @@ def _check(path: str, name: str, about: Dict[str, Any]) -> Iterator[None]:
         os.close(descriptor)
     if digest.hexdigest() != about.get("sha256"):
         raise NotWholeError(f"{name} does not have the hash that was written")
+
+
+def _sha256() -> Any:
+    import hashlib  # brings OpenSSL along, which a start need not wait for
+
+    return hashlib.sha256()
 
 
 def _open(path: str, name: str) -> int:

@@ -37,8 +37,23 @@ def main(argv: List[str]) -> int:
     try:
         _write_all(wire.MAGIC)
         reach = _read_reach()
-        if reach is None:
-            return 0
+    except (wire.WireError, OSError) as error:
+        return _absent(str(error))
+    return 0 if reach is None else _serve(reach, b"")
+
+
+def serve(reach: wire.Message, ahead: bytes) -> int:
+    """As `main`, for who has read the `reach` already, and perhaps what comes after it."""
+    try:
+        _write_all(wire.MAGIC)
+        _check_reach(reach)
+    except (wire.WireError, OSError) as error:
+        return _absent(str(error))
+    return _serve(reach, ahead)
+
+
+def _serve(reach: wire.Message, ahead: bytes) -> int:
+    try:
         agent, first = _reach(reach)
     except (ReachError, wire.WireError) as error:
         return _absent(str(error))
@@ -46,7 +61,7 @@ def main(argv: List[str]) -> int:
         return _absent(f"{error.strerror}: {error.filename or ''}".rstrip(": "))
     if agent is None:
         return _absent("no agent of this run is alive here")
-    _pump(agent, first)
+    _pump(agent, ahead, first)
     return 0
 
 
@@ -93,12 +108,16 @@ def _read_reach() -> Optional[wire.Message]:
     (message,) = wire.Decoder().feed(head + body)
     if message["type"] != wire.REACH:
         raise wire.WireError("the first message must be reach")
+    _check_reach(message)
+    return message
+
+
+def _check_reach(message: wire.Message) -> None:
     for key, kinds in (("folder", str), ("host", str), ("run", str), ("start", bool), ("lease_s", (int, float))):
         if not isinstance(message.get(key), kinds):
             raise wire.WireError(f"reach has no proper {key}")
     if not os.path.isabs(message["folder"]) or "\0" in message["folder"]:
         raise wire.WireError("the folder must be an absolute path")
-    return message
 
 
 def _reach(reach: wire.Message) -> "tuple[Optional[socket.socket], bytes]":
@@ -180,14 +199,15 @@ def _start(name: str, reach: wire.Message) -> bool:
     return True
 
 
-def _pump(agent: socket.socket, first: bytes) -> None:
-    """Both ways until the agent has closed, or the client is gone and all that it said is handed on.
+def _pump(agent: socket.socket, ahead: bytes, first: bytes) -> None:
+    """Both ways, beginning with what was read before, until the agent has closed, or the client is gone and all that it
+    said is handed on.
 
     Never holds more than 256 KiB each way. A client that hangs up right after its last word is heard: only what is
     said to it is dropped then.
     """
     agent.setblocking(False)
-    to_agent, to_client = bytearray(), bytearray(first)
+    to_agent, to_client = bytearray(ahead), bytearray(first)
     reading, listening, closed = True, True, False  # the client still talks; it still reads; the agent has closed
     piece = _safe_piece()
     while to_client or not closed:

@@ -69,6 +69,7 @@ class Shell:
         self._carry_out(self._core.tick(boottime()))
         while not self._left:
             self._turn(self._selector.select(self._timeout()))
+        self._workers.close()
         self._journal.sync()
         self._clients.close()
         return 0
@@ -141,7 +142,7 @@ class Shell:
         self._journal.append(do.record)
 
     def _spawn(self, do: events.Spawn) -> None:
-        self._workers.spawn(do.order, do.generation)
+        self._workers.spawn(do)
 
     def _ask(self, do: events.Ask) -> None:
         self._workers.ask(do.rank)

@@ -6,38 +6,81 @@ import contextlib
 import os
 import selectors
 import signal
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Union
 
+from ..contract import records
 from ..contract.layout import HostFolder
 from ..contract.states import WorkerExit
 from . import processes
-from .events import Event, Exited, NotStarted, Started, Stuck, Swept, Told
+from .events import Event, Exited, NotStarted, Spawn, Started, Stuck, Swept, Told
 from .orders import RankOrder
-from .spawn import MOST_WORDS, Child, SpawnError, last_words, spawn
+from .processes import Process
+from .spawn import MOST_WORDS, Berth, Child, SpawnError, last_words, prepare, spawn
 from .tail import Tail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .zygote import Nursery
 
 POLL_S = 0.2
 STOP_LINE = b'{"type":"stop"}\n'
 STUCK_S = 10.0
 _SWEEP_PAUSES = (0.002, 0.1)
 _PIECES_A_TURN = 4
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 
 
 class _Worker:
-    def __init__(self, rank: int, child: Child, tail: Tail) -> None:
-        self.rank = rank
-        self.child = child
+    def __init__(self, order: RankOrder, berth: Berth, tail: Tail) -> None:
+        self.order = order
+        self.rank = order.rank
+        self.berth = berth
         self.tail = tail
+        self.child: Optional[Child] = None  # None: a zygote was asked for it
         self.started: Optional[bool] = None  # None: its exec is under way
         self.status: Optional[int] = None  # of its wait, once it is reaped
         self.told = False  # of its end
+        self.cold = ""  # why it was not forked off a zygote
+        self.forked = False
+        self.stepped = False
+
+    def close(self) -> None:
+        self.tail.close()
+        self.berth.close()
+        if self.berth.control is not None:
+            os.close(self.berth.control)
+            self.berth.control = None
+
+
+class _NoNursery:
+    """As long as no rank was to be forked."""
+
+    pid: Optional[int] = None
+    busy = False
+
+    def cancel(self, rank: int) -> None: ...
+
+    def distrust(self, why: str) -> None: ...
+
+    def reaped(self, pid: int, status: int) -> None: ...
+
+    def look(self) -> None: ...
+
+    def wait(self) -> float:
+        return float("inf")
+
+    def close(self) -> None: ...
 
 
 class Workers:
     """Every worker of the newest generation. `tell` is called with what happened; no method blocks or raises."""
 
     def __init__(
-        self, place: HostFolder, mark: str, selector: selectors.BaseSelector, tell: Callable[[Event], None]
+        self,
+        place: HostFolder,
+        mark: str,
+        selector: selectors.BaseSelector,
+        tell: Callable[[Event], None],
     ) -> None:
         self._place = place
         self._mark = mark
@@ -48,38 +91,62 @@ class Workers:
         self._sweeping_since: Optional[float] = None
         self._pause = _SWEEP_PAUSES[0]
         self._stuck_told = False
+        self._strangers: Dict[int, int] = {}  # statuses of children that may turn out to be forked ranks
+        self._nursery: Union[Nursery, _NoNursery] = _NoNursery()
 
-    def spawn(self, order: RankOrder, generation: int) -> None:
+    def spawn(self, do: Spawn) -> None:
         """Start a rank. What it was in an earlier generation is forgotten: by then nothing of it is left."""
+        order, generation = do.order, do.generation
         try:
-            child = spawn(order, generation, self._place, self._mark, os.environ)
+            berth = prepare(order, generation, self._place, self._mark, os.environ)
         except SpawnError as error:
             self._tell(NotStarted(order.rank, error.message, error.hint))
             return
-        worker = _Worker(order.rank, child, Tail(self._place.progress(generation, order.rank)))
+        worker = _Worker(order, berth, Tail(self._place.progress(generation, order.rank)))
         self._workers[order.rank] = worker
-        self._selector.register(child.words, selectors.EVENT_READ, lambda _: self._hear(worker))
+        why = self._made_nursery().ask(order, berth, do.wait_s) if do.zygote else ""
+        if why or not do.zygote:
+            self._start_cold(worker, why)
+
+    def _made_nursery(self) -> Nursery:
+        if isinstance(self._nursery, _NoNursery):
+            from .zygote import Callbacks, Nursery  # an agent of programs need not import it
+
+            callbacks = Callbacks(self._born, self._not_born, self._tell)
+            self._nursery = Nursery(self._place.zygote_log, self._selector, callbacks)
+        return self._nursery
 
     def ask(self, rank: int) -> None:
         """Ask a rank to stop. If it does not read its pipe, its deadline will see to it."""
         worker = self._workers.get(rank)
-        if worker is not None and worker.child.control is not None:
+        if worker is not None and worker.berth.control is not None:
             with contextlib.suppress(OSError):
-                os.write(worker.child.control, STOP_LINE)
+                os.write(worker.berth.control, STOP_LINE)
 
     def kill(self, rank: int, number: signal.Signals) -> None:
         """Signal a rank that is not reaped yet, so that its pid is its own, and its group or all of its descendants."""
         worker = self._workers.get(rank)
-        if worker is None or worker.status is not None:
+        if worker is None or worker.status is not None or worker.told:
             return
-        below = processes.descendants(worker.child.pid) if number == signal.SIGKILL else []
+        if worker.child is None:  # it is not born yet, and need not be any more
+            self._nursery.cancel(rank)
+            worker.told = True
+            worker.close()
+            self._tell(Exited(rank, signal=number.name))
+            return
+        pid = worker.child.pid
+        below = processes.descendants(pid) if number == signal.SIGKILL else []
         try:
-            os.killpg(worker.child.pid, number)
+            os.killpg(pid, number)
         except OSError:  # it has not made its group yet
             with contextlib.suppress(OSError):
-                os.kill(worker.child.pid, number)
+                os.kill(pid, number)
         for process in below:
             processes.kill(process)
+
+    def close(self) -> None:
+        """The end of the agent: nothing is left but the zygote, and that goes now."""
+        self._nursery.close()
 
     def sweep(self, now: float) -> None:
         """Begin to kill whatever is left below us; Swept is told once nothing is."""
@@ -93,12 +160,13 @@ class Workers:
             return self._pause
         if any(worker.status is not None and not worker.told for worker in self._workers.values()):
             return 0.0
-        if any(worker.status is None for worker in self._workers.values()):
-            return max(0.0, self._poll_at - now)
-        return 1.0
+        if any(worker.child is not None and worker.status is None for worker in self._workers.values()):
+            return min(max(0.0, self._poll_at - now), self._nursery.wait())
+        return self._nursery.wait()
 
     def look(self, now: float) -> None:
         """Once a turn: who has ended, what the progress files say, what is left of a sweep."""
+        self._nursery.look()
         childless = self._reap()
         ended = [worker for worker in self._workers.values() if worker.status is not None and not worker.told]
         # What becomes of the others when one has failed depends on how far they are.
@@ -112,26 +180,58 @@ class Workers:
         if self._sweeping_since is not None:
             self._sweep_on(childless, now)
 
+    def _start_cold(self, worker: _Worker, why: str) -> None:
+        worker.cold = why
+        try:
+            child = spawn(worker.order, worker.berth)
+        except SpawnError as error:
+            worker.told = True
+            worker.close()
+            self._tell(NotStarted(worker.rank, error.message, error.hint))
+            return
+        worker.berth.close()
+        worker.child = child
+        self._selector.register(child.words, selectors.EVENT_READ, lambda _: self._hear(worker))
+
+    def _born(self, rank: int, process: Process) -> None:
+        """A zygote has forked the rank, which is our child and has been told to go."""
+        worker = self._workers[rank]
+        worker.berth.close()
+        worker.child = Child(process.pid, process.start_time, -1)
+        worker.started = worker.forked = True
+        worker.status = self._strangers.pop(process.pid, None)
+        self._tell(Started(rank, process.pid, process.start_time, forked=True))
+
+    def _not_born(self, rank: int, why: str) -> None:
+        self._start_cold(self._workers[rank], why)
+
     def _hear(self, worker: _Worker) -> None:
         """The child's last words before its program, or the silence that says that the exec succeeded."""
-        if worker.started is not None:
+        child = worker.child
+        if worker.started is not None or child is None:
             return
         try:
-            words = os.read(worker.child.words, MOST_WORDS)
+            words = os.read(child.words, MOST_WORDS)
         except BlockingIOError:
             return
-        self._selector.unregister(worker.child.words)
-        os.close(worker.child.words)
+        self._selector.unregister(child.words)
+        os.close(child.words)
         worker.started = not words
         if worker.started:
-            self._tell(Started(worker.rank, worker.child.pid, worker.child.start_time))
+            self._tell(Started(worker.rank, child.pid, child.start_time, cold=worker.cold))
         else:
             error = last_words(words)
             self._tell(NotStarted(worker.rank, error.message, error.hint))
 
     def _reap(self) -> bool:
         """Take the status of whoever has ended, orphans that came to us included; True if no child is left."""
-        by_pid = {worker.child.pid: worker for worker in self._workers.values() if worker.status is None}
+        by_pid = {
+            worker.child.pid: worker
+            for worker in self._workers.values()
+            if worker.child is not None and worker.status is None
+        }
+        if not self._nursery.busy:
+            self._strangers.clear()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -141,10 +241,15 @@ class Workers:
                 return False
             if pid in by_pid:
                 by_pid[pid].status = status
+            elif pid == self._nursery.pid:
+                self._nursery.reaped(pid, status)
+            elif self._nursery.busy:
+                self._strangers[pid] = status
 
     def _read_on(self, worker: _Worker, pieces: int) -> None:
         for _ in range(pieces):
             for record in worker.tail.take(exited=worker.status is not None):
+                worker.stepped = worker.stepped or record["type"] == records.STEP
                 self._tell(Told(worker.rank, record))
             if worker.tail.drained:
                 break
@@ -157,18 +262,20 @@ class Workers:
             if not worker.tail.drained:
                 return
             self._tell(_exit_of(worker.rank, worker.status or 0))
+            if worker.forked and not worker.stepped and _crashed(worker.status or 0):
+                self._nursery.distrust(f"rank {worker.rank} crashed before its first step")
         worker.told = True
-        worker.tail.close()
-        if worker.child.control is not None:
-            os.close(worker.child.control)
-            worker.child.control = None
+        worker.close()
 
     def _sweep_on(self, childless: bool, now: float) -> None:
-        if childless:
+        # A child of ours that was there when the look at everyone began is still to be seen, dead or alive, as we reap
+        # none meanwhile; and whoever is below it is seen, or had a parent who is. So nobody seen is nobody left.
+        left = [] if childless else processes.descendants(os.getpid())
+        left = [process for process in left if process.pid != self._nursery.pid]
+        if not left:
             self._sweeping_since = None
             self._tell(Swept())
             return
-        left = processes.descendants(os.getpid())
         for process in left:
             processes.kill(process)
         self._pause = min(self._pause * 1.5, _SWEEP_PAUSES[1])
@@ -185,6 +292,10 @@ def _exit_of(rank: int, status: int) -> Exited:
         return Exited(rank, signal=signal.Signals(number).name)
     except ValueError:  # a real-time signal
         return Exited(rank, signal=f"signal {number}")
+
+
+def _crashed(status: int) -> bool:
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) in _CRASHES
 
 
 def _first_causes(worker: _Worker) -> List[int]:

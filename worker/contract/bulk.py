@@ -41,6 +41,12 @@ class Decoder:
         """True until the other side has said that it speaks this protocol."""
         return self._awaits_magic
 
+    def rest(self) -> bytes:
+        """What was fed and belongs to no frame yet, between two of them; it is forgotten here."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
     def feed(self, data: bytes) -> List[Frame]:
         """The frames completed by `data`. Raises wire.WireError on an oversized or malformed one."""
         frames: List[Frame] = []

@@ -3,6 +3,7 @@
 <host folder>/
   events.jsonl                   the agent's journal
   agent.log                      what agent and warden print if something is wrong with them
+  zygote.log                     what the process prints off which workers are forked
   code/<hash>/                   our `worker` package, staged
   sources/<hash>/                the user's folder, staged
   g<generation>/                 one folder for each life of the cluster
@@ -15,10 +16,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from dataclasses import dataclass
+
+from .hashes import sha256_of
+from .value import Value
 
 # What a checkpoint holds; see `checkpoints`, which an agent does not load for its names' sake.
 ARRAYS = "arrays.npz"
@@ -28,8 +30,7 @@ AT_HOME_MARK = ".home-"  # before the name of a checkpoint, beside it: a copy of
 _CHECKPOINT = re.compile(r"g(0|[1-9][0-9]{0,8})-s(0|[1-9][0-9]{0,17})")
 
 
-@dataclass(frozen=True)
-class HostFolder:
+class HostFolder(Value):
     """The folder of one run on one host. Pure: no method touches the disk."""
 
     root: str
@@ -41,6 +42,10 @@ class HostFolder:
     @property
     def agent_log(self) -> str:
         return os.path.join(self.root, "agent.log")
+
+    @property
+    def zygote_log(self) -> str:
+        return os.path.join(self.root, "zygote.log")
 
     @property
     def checkpoints(self) -> str:
@@ -90,7 +95,7 @@ def parse_checkpoint_name(name: str) -> "tuple[int, int] | None":
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return sha256_of(text.encode("utf-8", "surrogateescape"))[:24]
 
 
 def agent_socket(root: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 Record = Dict[str, Any]
 
 # The progress file of a rank, written by the trainer.
-PHASE = "phase"  # name (import, data, strategy, build, restore, trace, first_step; rescue), seconds
+PHASE = "phase"  # name (fork, import, data, strategy, build, restore, trace, first_step; rescue), seconds
 STEP = "step"  # epoch (from 1), step (whole steps done over all epochs), steps (in all), loss, images_per_second
 EPOCH = (
     "epoch"  # epoch, step (at its end), [val_]loss, [val_]accuracy, seconds, images_per_second, metrics {name: number}
@@ -26,6 +26,9 @@ FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error
 AGENT_STARTED = "agent_started"  # pid, warden_pid, start_time, boot_id, machine_id, host, run, code
 COMMANDED_BY = "commanded_by"  # term
 COORDINATOR_GONE = "coordinator_gone"  # term
+ZYGOTE_READY = "zygote_ready"  # pid, start_time, seconds: it has imported the trainer; workers are forked off it
+ZYGOTE_ENDED = "zygote_ended"  # pid, reason
+# Of a trainer's rank also `forked: true`, or `cold`, why it was not forked off a zygote where that was wanted.
 RANK_STARTED = "rank_started"  # generation, rank, pid, start_time (clock ticks since boot), state
 RANK_FIRST_STEP = "rank_first_step"  # generation, rank, step
 RANK_EPOCH = "rank_epoch"  # generation, rank, and the fields of EPOCH (the chief's only)
@@ -53,7 +56,8 @@ AGENT_LEFT = "agent_left"  # reason
 
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
 RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
-# pid, start_time, boot_id, term, remote: hosts on other machines, clocks: {host: seconds ahead} of those that are wrong
+# pid, start_time, boot_id, term, remote: hosts on other machines, took: {reached, made_ready, examined: seconds},
+# clocks: {host: seconds ahead} of those that are wrong
 COORDINATOR_STARTED = "coordinator_started"
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from typing import Any, Iterable, List, NamedTuple
@@ -52,6 +51,8 @@ def ordered(items: Iterable[Item]) -> List[Item]:
 
 def digest(items: Iterable[Item]) -> str:
     """One hash over names, kinds and contents."""
+    import hashlib  # with OpenSSL: a look at what is there already needs no hash
+
     whole = hashlib.sha256()
     for item in ordered(items):
         content = item.content

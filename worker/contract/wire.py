@@ -28,7 +28,8 @@ REACH = "reach"  # folder, host, run, start: bool, lease_s: float
 COMMAND = "command"  # term, optional since, lease_s: take the coordinator's place; answered by COMMANDED or REFUSED
 RENEW = "renew"  # term, nonce: the lease runs from the moment that nonce was sent
 START = "start"  # term, generation, keep, ranks: [rank order], timeouts: {stop_s, checkpoint_s, start_s, stall_s},
-# until_home: bool, whether checkpoints beyond `keep` stay until they are home, as far as the disk has room
+# until_home: bool, whether checkpoints beyond `keep` stay until they are home, as far as the disk has room;
+# zygote: bool, whether the trainer's ranks are forked off a process that has imported it
 STOP = "stop"  # how: "graceful" | "now" | "failed", reason: str, optional generation; needs no term
 STATUS = "status"  # answered by a fresh HELLO; needs no term
 LEAVE = "leave"  # term: with no worker left, write down the end and go

@@ -96,7 +96,7 @@ class Follower:
         for path in log_files(self._root, folders if everything else recent):
             if path not in self._files:
                 self._files[path] = Followed(path)
-        places = ("events.jsonl", "agent.log", *(f"{folder}/" for folder in recent))
+        places = ("events.jsonl", "agent.log", "zygote.log", *(f"{folder}/" for folder in recent))
         self._recent = [file for file in self._files.values() if file.path.startswith(places)]
         return everything
 

@@ -17,7 +17,7 @@ def listed(workdir: str, tick: trees.Tick) -> List[Dict[str, Any]]:
 
     What was begun and not finished, and what was put aside, has a name that begins with a dot.
     """
-    commands = _command_lines()
+    commands = _in_use()
     found = []
     for kind in KINDS:
         folder = os.path.join(workdir, kind)
@@ -60,13 +60,16 @@ def _size(path: bytes, tick: trees.Tick) -> int:
     return total
 
 
-def _command_lines() -> Set[bytes]:
+def _in_use() -> Set[bytes]:
+    """What command lines name, and what our processes hold open: agents and errands their code's folder."""
     found = set()
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
                     found.add(file.read(4096))
+                for name in os.listdir(f"/proc/{pid}/fd"):
+                    found.add(os.fsencode(os.readlink(f"/proc/{pid}/fd/{name}")))
             except OSError:
                 continue
     return found

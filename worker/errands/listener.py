@@ -7,32 +7,77 @@ import os
 import selectors
 import socket
 import struct
-import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from functools import partial
+from typing import Dict, List, Optional, Set, Tuple
 
 NONCE = 16
 TOKEN = 32  # a random text that names a host in this check; no secret
 _PATIENCE_S = 10.0  # with a connection that says nothing
 
 
-def listen(ports: List[int], token: bytes) -> Tuple[Dict[str, str], int]:
-    """Listen on every interface until the process ends, in a thread of its own.
+class Listener:
+    """What listens on every interface, until `close`. Its sockets are in the selector with what is to be called for
+    them; `tend` is to be called now and then."""
 
-    Returns ({port: why not} for those it cannot have, one more port that the kernel chose, 0 if it gave none).
-    """
-    failed: Dict[str, str] = {}
-    listeners = []
-    extra = 0
-    for port in [*ports, 0]:
+    def __init__(self, selector: selectors.BaseSelector, token: bytes) -> None:
+        self._selector = selector
+        self._token = token
+        self._sockets: List[socket.socket] = []
+        self._visitors: Set[Visitor] = set()
+        self._tended_at = time.monotonic()
+
+    def open(self, ports: List[int]) -> Tuple[Dict[str, str], int]:
+        """({port: why not} for those it cannot have, one more port that the kernel chose, 0 if it gave none)."""
+        failed: Dict[str, str] = {}
+        extra = 0
+        for port in [*ports, 0]:
+            try:
+                listener = _listener(port)
+            except OSError as error:
+                if port:
+                    failed[str(port)] = error.strerror or str(error)
+                continue
+            extra = extra if port else int(listener.getsockname()[1])
+            self._sockets.append(listener)
+            self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
+        return failed, extra
+
+    def tend(self) -> None:
+        """Send away who has said nothing for long."""
+        now = time.monotonic()
+        if now > self._tended_at + 1.0:
+            self._tended_at = now
+            for visitor in [one for one in self._visitors if one.late]:
+                self._let_go(visitor)
+
+    def close(self) -> None:
+        for visitor in list(self._visitors):
+            self._let_go(visitor)
+        for listener in self._sockets:
+            self._selector.unregister(listener)
+            listener.close()
+        self._sockets.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            listeners.append(_listener(port))
-            extra = extra if port else int(listeners[-1].getsockname()[1])
-        except OSError as error:
-            if port:
-                failed[str(port)] = error.strerror or str(error)
-    threading.Thread(target=_serve, args=(listeners, token), daemon=True).start()
-    return failed, extra
+            connection, _ = listener.accept()
+        except OSError:  # it went again, or there are too many
+            return
+        connection.setblocking(False)
+        visitor = Visitor(connection)
+        self._visitors.add(visitor)
+        self._selector.register(connection, selectors.EVENT_READ, partial(self._proceed, visitor))
+        self._proceed(visitor)  # most have said what they want by then
+
+    def _proceed(self, visitor: "Visitor") -> None:
+        if not visitor.proceed(self._token):
+            self._let_go(visitor)
+
+    def _let_go(self, visitor: "Visitor") -> None:
+        self._visitors.discard(visitor)
+        self._selector.unregister(visitor.connection)
+        visitor.connection.close()
 
 
 def proof(token: bytes, nonce: bytes) -> bytes:
@@ -61,36 +106,11 @@ def _listener(port: int) -> socket.socket:
     raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
 
 
-def _serve(listeners: List[socket.socket], token: bytes) -> None:
-    with selectors.DefaultSelector() as selector:
-        for listener in listeners:
-            selector.register(listener, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select(1.0):
-                if key.data is None:
-                    _accept(key.fileobj, selector)
-                elif not key.data.proceed(token):
-                    selector.unregister(key.fileobj)
-            for key in list(selector.get_map().values()):
-                if key.data is not None and key.data.late:
-                    selector.unregister(key.fileobj)
-                    key.data.close()
-
-
-def _accept(listener: Any, selector: selectors.BaseSelector) -> None:
-    try:
-        connection, _ = listener.accept()
-    except OSError:  # it went again, or there are too many
-        return
-    connection.setblocking(False)
-    selector.register(connection, selectors.EVENT_READ, Visitor(connection))
-
-
 class Visitor:
     """A connection to a listener of ours."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self.connection = connection
         self._nonce = b""
         self._deadline = time.monotonic() + _PATIENCE_S
         # Closed by a reset: the port must not be left in TIME_WAIT, where a worker will want it at once.
@@ -101,21 +121,17 @@ class Visitor:
         return time.monotonic() > self._deadline
 
     def proceed(self, token: bytes) -> bool:
-        """Read, and answer when the nonce is whole. False when the connection is over: it is closed then."""
+        """Read, and answer when the nonce is whole. False when the connection is over."""
         try:
-            data = self._connection.recv(NONCE)
+            data = self.connection.recv(NONCE)
             if data and len(self._nonce) < NONCE:
                 self._nonce += data
                 if len(self._nonce) >= NONCE:
-                    self._connection.send(proof(token, self._nonce[:NONCE]))
+                    self.connection.send(proof(token, self._nonce[:NONCE]))
             if data:
                 return True
         except BlockingIOError:
             return True
         except OSError:
             pass
-        self.close()
         return False
-
-    def close(self) -> None:
-        self._connection.close()

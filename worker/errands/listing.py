@@ -102,7 +102,7 @@ def generations(root: Inside) -> List[str]:
 
 def log_files(root: Inside, folders: List[str]) -> Iterator[str]:
     """Every path that is a journal's, a log's or a progress file's, in these generations."""
-    yield from ("events.jsonl", "agent.log")
+    yield from ("events.jsonl", "agent.log", "zygote.log")
     for folder in folders:
         for name in sorted(root.names(folder)):
             path = f"{folder}/{text(name)}"

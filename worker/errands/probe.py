@@ -7,8 +7,9 @@ import os
 import selectors
 import socket
 import time
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
+from ..contract.machine.interfaces import is_number
 from .listener import NONCE, TOKEN, proof
 from .together import collect
 
@@ -25,10 +26,16 @@ _MOST_TIMES = 5  # the deadline, while others still answer
 TIMED_OUT = _WORDS[errno.ETIMEDOUT]
 
 
-def attempt(targets: Mapping[str, Tuple[str, int, bytes]], timeout_s: float) -> Dict[str, Tuple[str, float]]:
-    """Connect to all targets at once and ask each for its proof. Returns {id: (why not or "", milliseconds)}."""
-    addresses = sorted({address for address, _, _ in targets.values()})
-    found, unknown = collect({a: _resolver(a) for a in addresses}, dict.fromkeys(addresses, timeout_s))
+def attempt(
+    targets: Mapping[str, Tuple[str, int, bytes]],
+    timeout_s: float,
+    selector: Optional[selectors.BaseSelector] = None,
+) -> Dict[str, Tuple[str, float]]:
+    """Connect to all targets at once and ask each for its proof. Returns {id: (why not or "", milliseconds)}.
+
+    What else is in the selector is served meanwhile: its data are called.
+    """
+    found, unknown = _look_up({address for address, _, _ in targets.values()}, timeout_s)
     results: Dict[str, Tuple[str, float]] = {
         name: (f"{address} cannot be resolved: {unknown[address]}", 0.0)
         for name, (address, _, _) in targets.items()
@@ -40,7 +47,7 @@ def attempt(targets: Mapping[str, Tuple[str, int, bytes]], timeout_s: float) -> 
         for name in names[at : at + _AT_ONCE]:
             address, port, token = targets[name]
             trials.append(Trial(name, found[address], port, token))
-        results.update(_carry_out(trials, timeout_s))
+        results.update(_carry_out(trials, timeout_s, selector or selectors.DefaultSelector()))
     return results
 
 
@@ -86,11 +93,11 @@ class Trial:
         """It is known how this one ended."""
         self.why, self.over = why, True
         self.milliseconds = round((time.monotonic() - self._begun) * 1000, 1)
-        self.socket.close()
 
     def time_out(self) -> None:
         """The deadline has passed."""
         self.end("accepted, but no answer came" if self._sent else TIMED_OUT)
+        self.socket.close()
 
     def _check(self, code: int) -> bool:
         if code in (0, errno.EINPROGRESS):
@@ -99,30 +106,56 @@ class Trial:
         return False
 
 
-def _carry_out(trials: List[Trial], timeout_s: float) -> Dict[str, Tuple[str, float]]:
+def _carry_out(trials: List[Trial], timeout_s: float, selector: selectors.BaseSelector) -> Dict[str, Tuple[str, float]]:
     begun = quiet_since = time.monotonic()
-    with selectors.DefaultSelector() as selector:
-        for trial in trials:
-            if not trial.over:
-                selector.register(trial.socket, trial.waits_for, trial)
-        while selector.get_map():
-            now = time.monotonic()
-            # As long as some answer, others may only be slow: this host, or theirs, has much to do.
-            left = min(quiet_since + timeout_s, begun + _MOST_TIMES * timeout_s) - now
-            if left <= 0:
-                break
-            for key, _ in selector.select(left):
-                quiet_since = time.monotonic()
-                trial = key.data
-                trial.proceed()
-                if trial.over:
-                    selector.unregister(key.fileobj)
-                else:
-                    selector.modify(key.fileobj, trial.waits_for, trial)
+    running: Dict[int, Trial] = {}
     for trial in trials:
-        if not trial.over:
-            trial.time_out()
+        if trial.over:
+            trial.socket.close()
+        else:
+            running[trial.socket.fileno()] = trial
+            selector.register(trial.socket, trial.waits_for, trial)
+    while running:
+        now = time.monotonic()
+        # As long as some answer, others may only be slow: this host, or theirs, has much to do.
+        left = min(quiet_since + timeout_s, begun + _MOST_TIMES * timeout_s) - now
+        if left <= 0:
+            break
+        for key, _ in selector.select(left):
+            if not isinstance(key.data, Trial):
+                key.data()
+                continue
+            quiet_since = time.monotonic()
+            _proceed(key.data, key.fd, selector, running)
+    for trial in running.values():
+        selector.unregister(trial.socket)
+        trial.time_out()
     return {trial.name: (trial.why, trial.milliseconds) for trial in trials}
+
+
+def _proceed(trial: Trial, number: int, selector: selectors.BaseSelector, running: Dict[int, Trial]) -> None:
+    waited_for = trial.waits_for
+    trial.proceed()
+    if trial.over:
+        selector.unregister(number)
+        del running[number]
+        trial.socket.close()
+    elif trial.waits_for != waited_for:
+        selector.modify(number, trial.waits_for, trial)
+
+
+def _look_up(addresses: Set[str], timeout_s: float) -> Tuple[Dict[str, Any], Dict[str, str]]:
+    """({address: (family, its number)}, {address: why there is none}). Only names take a thread and time."""
+    found = {
+        address: (socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        for address in addresses
+        if is_number(address)
+    }
+    names = sorted(addresses - set(found))
+    if not names:
+        return found, {}
+    looked_up, unknown = collect({name: _resolver(name) for name in names}, dict.fromkeys(names, timeout_s))
+    return {**found, **looked_up}, unknown
 
 
 def _resolver(address: str) -> Any:

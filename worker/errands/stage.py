@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List
 
 from ..contract import wire
 from ..contract.trees import name_bytes
-from . import inventory, store, trees
+from . import store, trees
 from .room import GoneError, Pulse, TroubleError, own_folder, trouble, troubling
 from .talk import Talk
 from .trees import Index
@@ -37,7 +37,7 @@ def main(argv: List[str]) -> int:
             frame = talk.receive()
             if frame is None:
                 return 0
-            if not _serve(talk, frame[0], umask):
+            if not serve(talk, frame[0], umask):
                 return 1
     except (GoneError, BrokenPipeError):
         return 0
@@ -46,8 +46,11 @@ def main(argv: List[str]) -> int:
         return 1
 
 
-def _serve(talk: Talk, order: wire.Message, umask: int) -> bool:
-    """Whether the conversation can go on: after an error nobody knows what is still in the pipe."""
+def serve(talk: Talk, order: wire.Message, umask: int) -> bool:
+    """Answer one order; whether the conversation can go on: after an error nobody knows what is still in the pipe.
+
+    Raises wire.WireError for what is no order of staging.
+    """
     handle = HANDLERS.get(order["type"])
     if handle is None:
         raise wire.WireError(f"{order['type']} is not known here")
@@ -139,6 +142,8 @@ def _kind_at(path: str) -> str:
 
 
 def _list(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import inventory
+
     del umask
     found = inventory.listed(_text(order, "workdir"), Pulse(talk))
     for at in range(0, len(found), 1000):
@@ -147,6 +152,8 @@ def _list(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
 
 
 def _remove(talk: Talk, order: wire.Message, umask: int) -> wire.Message:
+    from . import inventory
+
     del talk, umask
     inventory.remove(_text(order, "workdir"), _text(order, "kind"), _text(order, "name"))
     return {"type": "remove"}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import List
+from typing import TYPE_CHECKING, List
 
 from ..contract import trees as contract
 from ..contract.trees import Item
 from . import trees
-from .arrive import Incoming
 from .room import Pulse, TroubleError, expect, locked, own_folder, send_long, troubling
 from .talk import Talk
 from .trees import Index
+
+if TYPE_CHECKING:
+    from .arrive import Incoming  # with hashes and all that: not for a tree that is here already
 
 KINDS = ("sources", "data")
 EARLIER = 4  # trees that are searched for contents that a new one has too
@@ -46,6 +48,8 @@ def is_whole(root: str, tick: trees.Tick = trees.still) -> bool:
 
 
 def _bring(talk: Talk, folder: str, root: str, digest: str, pulse: Pulse) -> None:
+    from .arrive import Incoming
+
     items = _listing(talk, digest)
     there = os.path.isdir(root)
     known = trees.read_index(root)

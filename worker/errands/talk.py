@@ -52,6 +52,14 @@ class Talk:
     def pending(self) -> bool:
         return bool(self._frames)
 
+    def hand_over(self) -> bytes:
+        """Give standard input and output back; what was read of it beyond the last frame. The end of this talk."""
+        os.dup2(self._in, 0)
+        os.dup2(self._out, 1)
+        os.close(self._in)
+        os.close(self._out)
+        return b"".join(bulk.encode(*frame) for frame in self._frames) + self._decoder.rest()
+
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:

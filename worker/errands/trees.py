@@ -6,7 +6,6 @@ again. Paths are bytes here, because a host's locale says nothing about the name
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -105,6 +104,8 @@ def stamps_of(root: str, items: List[Item]) -> Dict[str, Stamp]:
 
 def hash_of(path: bytes, tick: Tick = still) -> str:
     """Raises OSError."""
+    import hashlib  # with OpenSSL: a tree that is as it was needs no hash
+
     content = hashlib.sha256()
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
         while True:

@@ -8,7 +8,7 @@ end in a checkpoint that only one worker has trained.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -18,6 +18,7 @@ from .majority import outliers
 
 _PIECE_BITS = 16  # a sum with zeros is exact in float32, which every device can reduce
 _PIECES = 64 // _PIECE_BITS
+_TOGETHER = 1 << 20  # numbers: 8 MB
 _MIX = 0x1E3779B97F4A7C15
 _SIGNED_OF = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int64}
 
@@ -89,13 +90,27 @@ class Agreement:
     def _digest(self) -> Any:
         """A sum, modulo 2^64, of all bits, each number times an odd one of its own: one bit changed always shows."""
         total, place = tf.zeros((), tf.int64), 0
-        for variable in self._variables:
-            numbers = _numbers(tf.convert_to_tensor(variable))
+        for numbers in _vectors(self._variables):
             count = int(numbers.shape[0])
             odd = tf.bitwise.bitwise_or(tf.range(place, place + count, dtype=tf.int64) * _MIX, tf.ones((), tf.int64))
             total += tf.reduce_sum(numbers * odd)
             place += count
         return total
+
+
+def _vectors(variables: Sequence[Any]) -> Iterator[Any]:
+    """All bits as vectors of int64, in their order. Small variables come together: each op takes time to be traced,
+    which every start waits for. Large ones come alone: a vector of all would take twice the memory of the model."""
+    together: list[Any] = []
+    for variable in variables:
+        numbers = _numbers(tf.convert_to_tensor(variable))
+        size = int(numbers.shape[0])
+        if together and size + sum(int(one.shape[0]) for one in together) > _TOGETHER:
+            yield tf.concat(together, 0)
+            together = []
+        together.append(numbers)
+    if together:
+        yield tf.concat(together, 0)
 
 
 def _numbers(value: Any) -> Any:

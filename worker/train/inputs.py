@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Thread
 
-import numpy as np
-
 from . import datasets
 from .checkpoint import Checkpoint, CheckpointError, read
 from .errors import TrainError
+from .stock import Stock
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,9 @@ class Inputs:
     seconds: float
 
 
-def in_background(kind: str, path: str | None, resume: str) -> Future[Inputs]:
+def in_background(kind: str, path: str | None, resume: str, stock: Stock | None = None) -> Future[Inputs]:
     """Start reading; `resume` is a checkpoint's folder or empty. The result is Inputs, or raises TrainError (`data`).
+    What is in stock is not read again.
 
     Reading and unpacking leave the interpreter to the main thread's import most of the time.
     """
@@ -37,7 +36,7 @@ def in_background(kind: str, path: str | None, resume: str) -> Future[Inputs]:
 
     def read() -> None:
         try:
-            future.set_result(_read(kind, path, resume))
+            future.set_result(_read(kind, path, resume, stock))
         except BaseException as error:
             future.set_exception(error)
 
@@ -45,23 +44,23 @@ def in_background(kind: str, path: str | None, resume: str) -> Future[Inputs]:
     return future
 
 
-def _read(kind: str, path: str | None, resume: str) -> Inputs:
+def _read(kind: str, path: str | None, resume: str, stock: Stock | None) -> Inputs:
     start = time.monotonic()
     try:
-        arrays = None if kind == "function" else datasets.load(kind, path)
+        arrays, digest = _data(kind, path, stock)
     except datasets.DataError as error:
         raise TrainError("data", error.message, hint=error.hint) from error
     try:
         checkpoint = read(resume) if resume else None
     except CheckpointError as error:
         raise TrainError("data", str(error), hint="resume from another checkpoint") from error
-    return Inputs(arrays, data_digest(arrays) if arrays else "", checkpoint, time.monotonic() - start)
+    return Inputs(arrays, digest, checkpoint, time.monotonic() - start)
 
 
-def data_digest(data: datasets.Arrays) -> str:
-    """A hash of a data set: shapes, dtypes and what is in the arrays."""
-    digest = hashlib.sha256()
-    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
-        digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:32]
+def _data(kind: str, path: str | None, stock: Stock | None) -> tuple[datasets.Arrays | None, str]:
+    if kind == "function":
+        return None, ""
+    if stock is not None and stock.serves(kind, path):
+        return stock.arrays, stock.digest
+    arrays = datasets.load(kind, path)
+    return arrays, datasets.digest(arrays)

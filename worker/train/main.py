@@ -6,10 +6,13 @@ before TensorFlow is loaded, and data are read while it is.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import time
 import traceback
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..contract import names, records
@@ -23,13 +26,22 @@ from .words import say
 
 if TYPE_CHECKING:
     from .inputs import Inputs
+    from .stock import Stock
 
 # gRPC would send the workers' talk to a proxy and hang; it reads this name first, and in lower case only:
 # https://github.com/grpc/grpc/blob/master/doc/environment_variables.md
 _NO_PROXY = "no_grpc_proxy"
 
 
-def main(argv: list[str]) -> int:
+@dataclass(frozen=True)
+class Forked:
+    """Of a process that a zygote has forked: the data set that it had read, and when the agent asked (monotonic)."""
+
+    stock: Stock | None
+    asked_at: float
+
+
+def main(argv: list[str], forked: Forked | None = None) -> int:
     """Train one rank and end the process; returns only if the environment is unusable."""
     if argv:
         print(f"usage: python WORKER_FOLDER train, with {names.TF_CONFIG} and {names.TRAIN} set", file=sys.stderr)
@@ -45,14 +57,14 @@ def main(argv: list[str]) -> int:
         return failure.exit_code
     control = Control()
     control.listen(settings.control_fd)
-    leave(_run(settings, Progress(settings.progress), control))
+    leave(_run(settings, Progress(settings.progress), control, forked))
     raise AssertionError("unreachable")
 
 
-def _run(settings: Settings, progress: Progress, control: Control) -> int:
+def _run(settings: Settings, progress: Progress, control: Control, forked: Forked | None) -> int:
     """The rank's life, every failure told. Returns the exit code."""
     try:
-        return _train(settings, progress, control)
+        return _train(settings, progress, control, forked)
     except TrainError as error:
         failure = error
     except Exception as error:
@@ -64,10 +76,12 @@ def _run(settings: Settings, progress: Progress, control: Control) -> int:
     return failure.exit_code
 
 
-def _train(settings: Settings, progress: Progress, control: Control) -> WorkerExit:
+def _train(settings: Settings, progress: Progress, control: Control, forked: Forked | None) -> WorkerExit:
     _prepare_environment(settings)
+    if forked is not None:  # on the clock since the agent asked: it may have waited for the zygote's import
+        progress.write(records.PHASE, name="fork", seconds=round(time.monotonic() - forked.asked_at, 4))
     with progress.phase("import"):
-        reading = _start_reading(settings)
+        reading = _start_reading(settings, forked.stock if forked else None)
         session = _import_session()
     with progress.phase("data") as told:  # what the import did not hide
         inputs = reading.result()
@@ -77,29 +91,46 @@ def _train(settings: Settings, progress: Progress, control: Control) -> WorkerEx
     return end
 
 
-def _prepare_environment(settings: Settings) -> None:
+def prepare_imports() -> None:
     """What must be set before NumPy and TensorFlow are loaded."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy computes nothing here that would need more
+
+
+def _prepare_environment(settings: Settings) -> None:
+    prepare_imports()
     excluded = os.environ.get(_NO_PROXY) or os.environ.get("no_proxy") or ""
     known = [host for host in excluded.split(",") if host]
     os.environ[_NO_PROXY] = ",".join(dict.fromkeys([*known, *settings.hosts]))
 
 
-def _start_reading(settings: Settings) -> Future[Inputs]:
+def _start_reading(settings: Settings, stock: Stock | None) -> Future[Inputs]:
     try:
         from .inputs import in_background
     except ImportError as error:
         raise _no_tensorflow(error) from error
-    return in_background(settings.job.dataset, settings.job.dataset_path, settings.resume)
+    return in_background(settings.job.dataset, settings.job.dataset_path, settings.resume, stock)
+
+
+def import_session() -> Any:
+    """TensorFlow, Keras and all of the trainer. Raises ImportError.
+
+    The collector would look through what is being loaded again and again, for a fifth of the time, and find nothing.
+    """
+    gc.disable()
+    try:
+        from . import session
+    finally:
+        gc.freeze()  # nor is it to look there later, where it would also copy pages that forked ranks share
+        gc.enable()
+    return session
 
 
 def _import_session() -> Any:
     try:
-        from . import session
+        return import_session()
     except ImportError as error:
         raise _no_tensorflow(error) from error
-    return session
 
 
 def _no_tensorflow(error: ImportError) -> TrainError:

@@ -13,12 +13,25 @@ import tensorflow as tf
 from ..contract import records
 from ..contract.machine.processor import instructions
 from ..contract.states import WorkerExit
-from . import breakage, checkpoint, fingerprint, model, optimizer, precision, state, strategy, stream, sums, userdata
+from . import (
+    breakage,
+    checkpoint,
+    datasets,
+    fingerprint,
+    model,
+    optimizer,
+    precision,
+    state,
+    strategy,
+    stream,
+    sums,
+    userdata,
+)
 from .agreement import Agreement
 from .control import Control
 from .errors import TrainError
 from .evaluate import Evaluator
-from .inputs import Inputs, data_digest
+from .inputs import Inputs
 from .journey import Journey
 from .loop import Loop
 from .order import Schedule
@@ -116,7 +129,7 @@ class _Session:
             keras.utils.set_random_seed(seed)  # whatever the function has drawn
             if self._factory is None:
                 self._arrays = userdata.arrays(function, made)
-                return len(self._arrays.x_train), data_digest(self._arrays)
+                return len(self._arrays.x_train), datasets.digest(self._arrays)
             self._arrays = self._factory.sample
         if self._settings.chief and not self._factory.ordered:
             say(f"each epoch is shuffled through a buffer of {stream.SHUFFLED} elements, as `train` takes no `epoch`")

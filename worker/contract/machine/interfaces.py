@@ -40,6 +40,17 @@ def outgoing() -> str:
             return "127.0.0.1"
 
 
+def is_number(address: str) -> bool:
+    """Whether it is an address itself, and no name that has to be looked up."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, address)
+            return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
 def _version4() -> List[Interface]:
     found: List[Interface] = []
     entry = _ENTRY if struct.calcsize("P") == 8 else 32

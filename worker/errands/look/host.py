@@ -54,6 +54,8 @@ def resolved(address: str) -> List[str]:
     """The addresses that a name given as `address:` stands for here."""
     if not address:
         return []
+    if interfaces.is_number(address):
+        return [address]
     found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from . import idx, kerasdata, npz
-from .arrays import CLASSES, Arrays, DataError
+from .arrays import CLASSES, Arrays, DataError, digest
 
-__all__ = ["CLASSES", "EMBEDDED", "KINDS", "Arrays", "DataError", "load"]
+__all__ = ["CLASSES", "EMBEDDED", "KINDS", "Arrays", "DataError", "digest", "files", "load"]
 
 EMBEDDED = "fashion-mnist-mini"
 KINDS = (EMBEDDED, "fashion-mnist", "mnist", "npz", "idx")
@@ -43,6 +43,17 @@ def load(kind: str, path: str | None = None) -> Arrays:
         f"there is no data set {kind!r}; there are {', '.join(KINDS)}",
         hint=f"choose one of them; {EMBEDDED} comes with the package",
     )
+
+
+def files(kind: str, path: str | None = None) -> list[str] | None:
+    """The files that `load` would read now; None if that is not known before. Raises DataError."""
+    if kind == EMBEDDED and not path:
+        return [_MINI]
+    if kind == "fashion-mnist" and not path and os.path.isdir(DEBIAN_FASHION_MNIST):
+        path = DEBIAN_FASHION_MNIST
+    if not path or kind not in KINDS:
+        return None
+    return idx.find(path) if kind == "idx" or (kind != "npz" and not os.path.isfile(path)) else [path]
 
 
 def _fashion_mnist() -> Arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -36,6 +37,15 @@ class Arrays:
     y_test: npt.NDArray[Any]
     classes: int | None  # None: the targets are not numbers of classes
     source: str  # the file, folder or function that they came from
+
+
+def digest(data: Arrays) -> str:
+    """A hash of a data set: shapes, dtypes and what is in the arrays."""
+    found = hashlib.sha256()
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
+        found.update(f"{array.shape}{array.dtype.str}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:32]
 
 
 def shown(path: str) -> str:

@@ -28,7 +28,7 @@ _AGAIN = "copy or download the file again"
 
 def load(folder: str) -> Arrays:
     """The data set in a folder of IDX files by their usual names. Raises DataError."""
-    paths = _find(folder)
+    paths = find(folder)
     # zlib lets go of the interpreter while it decompresses; the training images are four fifths of the work.
     with ThreadPoolExecutor(len(PARTS)) as pool:
         arrays = list(pool.map(read, paths, [_DIMENSIONS[part.partition("-")[2]] for part in PARTS]))
@@ -59,7 +59,8 @@ def read(path: str, dimensions: int) -> npt.NDArray[np.uint8]:
             raise unreadable(path, "an IDX file", error, _AGAIN) from error
 
 
-def _find(folder: str) -> list[str]:
+def find(folder: str) -> list[str]:
+    """The files of a folder that make up its data set. Raises DataError."""
     try:
         there = set(os.listdir(folder))
     except (OSError, ValueError) as error:
