@@ -64,6 +64,12 @@ class Generation:
         parsed = parse_checkpoint_name(plan.resumes)
         self._newest = parsed[1] if parsed else 0
 
+    def as_record(self) -> dict[str, Any]:
+        """The fields of a GENERATION_STARTED record."""
+        p = self.plan
+        ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in p.ranks]
+        return {"generation": p.generation, "ranks": ranks, "resumes": p.resumes, "epochs": p.epochs}
+
     @property
     def all_over(self) -> bool:
         return self.over >= {host.name for host in self.plan.hosts}

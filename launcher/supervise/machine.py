@@ -213,11 +213,8 @@ class Machine:
             return self._end(RunState.STOPPED, "stopped before the workers were started")
         self._generation.started = True
         self._phase, self._due = Phase.RUNNING, float("inf")
-        p = self.plan
-        ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in p.ranks]
-        fields = {"generation": p.generation, "ranks": ranks, "resumes": p.resumes, "epochs": p.epochs}
         return [
-            Note(records.GENERATION_STARTED, fields),
+            Note(records.GENERATION_STARTED, self._generation.as_record()),
             *self._to_state(RunState.STARTING),
             *(StartRanks(host) for host in self.hosts),
         ]

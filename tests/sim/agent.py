@@ -48,6 +48,7 @@ class Agent:
         self.term_heard = max((r.get("term", 0) for r in host.disk.records), default=0)
         self._turning = False
         self.start_term = 0  # of the newest start that was read
+        self.lease_until = self.world.now + host.lab.settings.lease_s  # by the nonces that came back
         identity = Identity(host.name, "run", 40 + number, f"boot{host.boot}", "code", f"{host.name}{number}")
         self.core = Core(identity, host.disk.past(), host.lab.settings.lease_s, self.world.now)
         self._turn()
@@ -89,6 +90,7 @@ class Agent:
     def _turn(self) -> None:
         self._turning = True
         self._carry_out(self.core.tick(self.world.now))
+        self.host.lab.checks.leased(self)
         while self._happened and self.alive:
             event = self._happened.popleft()
             if isinstance(event, events.Disconnected):
@@ -96,6 +98,9 @@ class Agent:
                 self._followed = None if self._followed == event.client else self._followed
             if isinstance(event, events.Received) and event.message["type"] == wire.START:
                 self.start_term = event.message["term"]
+            elif isinstance(event, events.Received) and event.message["type"] == wire.RENEW:
+                sent_at = float(str(event.message["nonce"]).rpartition("@")[2])
+                self.lease_until = max(self.lease_until, sent_at + self.host.lab.settings.lease_s)
             self._carry_out(self.core.on(event, self.world.now))
         self._sync()
         self._turning = False

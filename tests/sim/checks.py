@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launcher.supervise.events import End, Instruction
+from tests.sim.clock import BEGIN_S
 from tests.sim.net import HOME
-from worker.contract import wire
+from worker.contract import records, wire
 from worker.contract.layout import parse_checkpoint_name
 from worker.contract.states import RUN_ENDED, RunState
 
 if TYPE_CHECKING:
+    from tests.sim.agent import Agent
     from tests.sim.host import SimHost
     from tests.sim.lab import Lab
     from tests.sim.ranks import Cluster
@@ -56,6 +58,23 @@ class Checks:
         cluster = self._lab.clusters.get(generation)
         if well and cluster is not None and cluster.stepping and cluster.whole and not cluster.losing:
             raise BrokenError(f"{who} ends generation {generation}, in which nothing is wrong: {instructions}")
+
+    def leased(self, agent: Agent) -> None:
+        """A lease runs from the moment at which a nonce that came back was sent, and no longer."""
+        core, host = agent.core, agent.host.name
+        if self._lab.world.now > agent.lease_until + 1e-3 and core.alive and not core._lease_over:
+            raise BrokenError(f"{host} trains on after its lease, which ended at {agent.lease_until - BEGIN_S:.3f}")
+
+    def restarted(self) -> None:
+        """No more generations in a window than the spec allows."""
+        lab, restart = self._lab, self._lab.settings.restart
+        recent = {
+            record["generation"]
+            for record in lab.home.journal
+            if record["type"] == records.RESTART and lab.world.now - record["t"] < restart.per
+        }
+        if len(recent) > restart.max:
+            raise BrokenError(f"{len(recent)} failures within {restart.per:g} s were answered, {restart.max} may be")
 
     def spawned(self, host: SimHost, generation: int, rank: int) -> None:
         """A rank is started. At most one unfenced incarnation of each; nothing older is alive; nothing was asked to

@@ -53,6 +53,8 @@ class Home:
         record = {"seq": len(self.journal) + 1, "t": self.lab.world.now, "type": kind, **fields}
         self.lab.world.tell(f"home writes {show(record)}")
         self.journal.append(record)
+        if kind == records.RESTART:
+            self.lab.checks.restarted()
 
     def lost_links(self) -> set[str]:
         lost: set[str] = set()
