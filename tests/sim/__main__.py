@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 from tests.sim.checks import BrokenError
+from tests.sim.explore import Explorer
 from tests.sim.history import Told, live, random_history
 
 YEAR_S = 365.25 * 86400
@@ -35,11 +36,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--years", type=float, default=1.0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of real time, at most")
+    parser.add_argument("--explore", type=int, help="before that: every history of up to so many faults (1 or 2)")
     parser.add_argument("--one", help="go through this one history and print its trace")
     asked = parser.parse_args()
     if asked.one:
         print(one(asked.one, verbose=True))
         return 0
+    for depth in range(1, (asked.explore or 0) + 1):
+        began, explorer = time.monotonic(), Explorer()
+        explorer.explore(depth)
+        took = time.monotonic() - began
+        print(f"every history of {depth} faults on the grid: {explorer.tried} in {took:.0f} s, {dict(explorer.ends)}")
     began, simulated, histories = time.monotonic(), 0.0, 0
     faults = generations = events = 0
     ends: Counter[str] = Counter()

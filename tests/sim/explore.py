@@ -18,7 +18,7 @@ from tests.sim.lab import Lab, Settings
 WHEN = (0.0, 0.04, 0.1, 0.3, 0.64, 0.66, 0.7, 1.5, 3.0, 6.0, 12.1, 14.0)
 THEN = (0.0, 0.3, 2.0, 11.0)  # after the fault before
 LASTS = (0.7, 14.0)  # shorter and longer than a silence that counts
-ONE_HOST = {"a": 1, "b": 1}
+WORKERS = {"a": 1, "b": 1}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Choice:
 
 
 def kinds() -> dict[str, faults.Fault]:
-    return {**faults.of_hosts(list(ONE_HOST)), "down": faults.ask_to_stop, "down --now": faults.ask_to_stop_now}
+    return {**faults.of_hosts(list(WORKERS)), "down": faults.ask_to_stop, "down --now": faults.ask_to_stop_now}
 
 
 def choices(when: tuple[float, ...], lasts: tuple[float, ...]) -> Iterator[Choice]:
@@ -50,8 +50,14 @@ def histories(depth: int) -> Iterator[tuple[Choice, ...]]:
 def looks_like(lab: Lab) -> tuple[Any, ...]:
     """What a fault may change of a world at once."""
     hosts = [
-        (host.up, host.frozen, host.boot, host.disk.full, host.agent and (id(host.agent), host.agent.frozen))
-        + tuple((rank.number, rank.frozen) for rank in host.processes.values())
+        (
+            host.up,
+            host.frozen,
+            host.boot,
+            host.disk.full,
+            host.agent and (id(host.agent), host.agent.frozen),
+            *((rank.number, rank.frozen) for rank in host.processes.values()),
+        )
         for host in lab.hosts.values()
     ]
     who = lab.coordinator
@@ -95,4 +101,4 @@ class Explorer:
 
 
 def start() -> Lab:
-    return Lab("explore", Settings(ONE_HOST, total=12, restart=RestartSpec(max=6, per=600.0)))
+    return Lab("explore", Settings(WORKERS, total=12, restart=RestartSpec(max=6, per=600.0)))
