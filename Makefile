@@ -3,6 +3,7 @@
 # make test-long  the long forms of proofs that the others have short ones of (docs/lab.md): links cut for minutes,
 #                 slow uplinks, a coordinator frozen for ten minutes; over half an hour (root, sshd)
 # make rescue-proof  workers killed and frozen at random, every bit compared: ROUNDS=50 SEED=1, about half an hour
+# make sim    supervisor and agents in a simulated world: all histories of two faults, YEARS=5 SEED=1 of random ones
 # make lab    hosts to play with on this machine, until Ctrl-C: HOSTS=4; NET=1 for networks of their own (root); JUMP=1
 # make check  ruff, mypy --strict, the import-direction test
 PYTHON ?= python3
@@ -10,11 +11,12 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: up test test-hosts test-long rescue-proof lab check env clean
+.PHONY: up test test-hosts test-long rescue-proof sim lab check env clean
 
 ROUNDS ?= 50
 SEED   ?= 1
 HOSTS  ?= 4
+YEARS  ?= 5
 
 up: $(STAMP)
 	$(BIN)/python -m launcher up cluster.yaml
@@ -30,6 +32,9 @@ test-long: $(STAMP)
 
 rescue-proof: $(STAMP)
 	$(BIN)/python -m benchmarks.rescue_proof --seed $(SEED) --rounds $(ROUNDS)
+
+sim: $(STAMP)
+	$(BIN)/python -m tests.sim --explore 2 --seed $(SEED) --years $(YEARS)
 
 lab: $(STAMP)
 	@$(BIN)/python -m tests.lab --hosts $(HOSTS) $(if $(NET),--net) $(if $(JUMP),--jump)

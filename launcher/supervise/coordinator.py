@@ -45,6 +45,7 @@ from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
 from launcher.supervise.orders import start_message
+from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
 from launcher.supervise.signals import wakened
@@ -54,7 +55,6 @@ from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 Replan = Callable[[MakePlan], LaunchPlan]
 
 PORT_TAKEN_TEXT = "Could not start gRPC server"
-UNKILLABLE_S = 12.0
 LEAVE_S = 3.0
 CATCH_UP_S = 5.0
 UNSTARTED_S = 2.0  # how long the end of a run waits for hosts from which nothing comes, if no rank was ever started
@@ -146,16 +146,9 @@ class Coordinator:
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
         for text in self._remarks():
             self._journal.append(records.REMARK, text=text)
-        self._links.patience_s = self._patience_s()
+        stopping, breaking = self._machine.stopping, self._machine.breaking
+        self._links.patience_s = patience_s(stopping, breaking, self._spec.timeouts)
         self._links.tend()
-
-    def _patience_s(self) -> float:
-        """How long a lost link is waited for: without end, but no longer than a stop may take once one is under way,
-        and while a generation breaks no longer than any host is."""
-        how, timeouts = self._machine.stopping, self._spec.timeouts
-        if how is None:
-            return timeouts.host if self._machine.breaking else float("inf")
-        return timeouts.stop + UNKILLABLE_S + (timeouts.checkpoint if how == "graceful" else 0.0)
 
     def _tell(self, event: Event) -> None:
         self._perform(self._machine.handle(event, time.monotonic()))

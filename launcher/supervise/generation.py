@@ -56,12 +56,19 @@ class Generation:
         self.reacted = False  # the hosts have been told of a failure
         self.diverged: Divergence | None = None  # found before anybody failed
         self._training: set[int] = set()
+        self._heard_of: set[str] = set()  # hosts that have told of this generation
         self._failures: dict[int, Mapping[str, Any]] = {}
         self._ends: dict[int, RankEnd] = {}
         self._copies = Copies()
         self._stepped = False
         parsed = parse_checkpoint_name(plan.resumes)
         self._newest = parsed[1] if parsed else 0
+
+    def as_record(self) -> dict[str, Any]:
+        """The fields of a GENERATION_STARTED record."""
+        p = self.plan
+        ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in p.ranks]
+        return {"generation": p.generation, "ranks": ranks, "resumes": p.resumes, "epochs": p.epochs}
 
     @property
     def all_over(self) -> bool:
@@ -77,6 +84,10 @@ class Generation:
         kind, rank = event.get("type"), event.get("rank")
         if event.get("generation", self.plan.generation) != self.plan.generation:
             return Heard()
+        if "generation" in event:
+            self._heard_of.add(host)
+        elif kind in (records.LEASE_ENDED, records.AGENT_LEFT) and host not in self._heard_of:
+            return Heard()  # of an agent before this generation: its journal is told again from the beginning
         begins = kind == records.RANK_STARTED and event.get("state") == RankState.TRAINING  # a program has no steps
         if (kind == records.RANK_FIRST_STEP or begins) and isinstance(rank, int):
             return self._begins_to_train(rank, None if begins else int(event.get("step") or 0))

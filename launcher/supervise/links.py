@@ -45,6 +45,7 @@ class Listener(Protocol):
 class _Link:
     stream: Stream | None = None
     answered: bool = False  # an agent has said hello, at any time
+    greeted: bool = False  # and over this stream
     tries: int = 0  # since then, in vain
     again_at: float | None = None
     heard_at: float = 0.0
@@ -62,14 +63,18 @@ class Links:
         target: Callable[[str], RunOnHost],
         listener: Listener,
         silent_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = lambda: random.uniform(0.75, 1.25),
     ) -> None:
+        self._clock = clock
+        self._jitter = jitter
         self._hosts = hosts
         self._selector = selector
         self._target = target
         self._listener = listener
         self._silent_s = silent_s
         self._links: dict[str, _Link] = {}
-        self._tended_at = time.monotonic()
+        self._tended_at = self._clock()
         self.closing = False  # a stream that ends is not opened again
         self.patience_s = float("inf")  # how long a link may be lost before its host counts as gone
 
@@ -88,7 +93,7 @@ class Links:
         if link.stream is not None:
             return
         link.again_at = None
-        link.heard_at, link.misses = time.monotonic(), 0
+        link.heard_at, link.misses = self._clock(), 0
         try:
             stream = self._hosts[host].open(self._target(host), start=start)
         except LauncherError as error:
@@ -97,13 +102,14 @@ class Links:
             else:
                 self._listener.gone(host, error.message)
             return
-        link.stream = stream
+        link.stream, link.greeted = stream, False
         self._selector.register(stream, selectors.EVENT_READ, lambda: self._read(host))
 
     def send(self, host: str, message: Mapping[str, Any]) -> None:
-        """Queue a message; one for a host without a stream is dropped: a new stream begins with everything anew."""
+        """Queue a message; one for a host whose agent has not said hello over this stream is dropped: what it is to be
+        told follows the command that answers the hello."""
         link = self._links.get(host)
-        if link is None or link.stream is None:
+        if link is None or link.stream is None or not link.greeted:
             return
         try:
             link.stream.send(message)
@@ -112,7 +118,7 @@ class Links:
 
     def tend(self) -> None:
         """What is due: bytes to be written, links to be tried again, a silence to be noticed. Call it every turn."""
-        now = time.monotonic()
+        now = self._clock()
         self._excuse(now - self._tended_at, now)
         for host, link in list(self._links.items()):
             if link.stream is not None and link.stream.wants_write:
@@ -128,7 +134,7 @@ class Links:
                 self.open(host, start=not link.answered)
             elif link.stream is not None and self._hosts[host].remote:
                 self._listen(host, link, now)
-        self._tended_at = time.monotonic()
+        self._tended_at = self._clock()
 
     def _excuse(self, gap_s: float, now: float) -> None:
         """After a sleep of ours nobody has been silent, and no lost link was tried in vain."""
@@ -163,7 +169,7 @@ class Links:
         except (wire.WireError, OSError):
             messages, is_open = [], False
         if messages:
-            link.heard_at, link.misses = time.monotonic(), 0
+            link.heard_at, link.misses = self._clock(), 0
         for message in messages:
             if message["type"] == wire.HELLO:
                 self._answered(host, link)
@@ -172,10 +178,10 @@ class Links:
             self._ended(host, "")
 
     def _answered(self, host: str, link: _Link) -> None:
-        link.answered, link.tries = True, 0
+        link.answered, link.greeted, link.tries = True, True, 0
         if link.lost_at is not None:
             lost_at, link.lost_at = link.lost_at, None
-            self._listener.link_back(host, time.monotonic() - lost_at)
+            self._listener.link_back(host, self._clock() - lost_at)
 
     def _listen(self, host: str, link: _Link, now: float) -> None:
         """An agent says something each second: after a long silence the link is dead, whatever TCP believes."""
@@ -199,7 +205,7 @@ class Links:
             self.open(host, start=False)
         else:
             if link.answered and link.lost_at is None:
-                link.lost_at = time.monotonic()
+                link.lost_at = self._clock()
                 self._listener.link_lost(host, complaint or "the connection ended")
             pause = min(FIRST_PAUSE_S * 2 ** (link.tries - 1), MOST_PAUSE_S)
-            link.again_at = time.monotonic() + pause * random.uniform(0.75, 1.25)
+            link.again_at = self._clock() + pause * self._jitter()

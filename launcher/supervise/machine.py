@@ -135,18 +135,24 @@ class Machine:
                 RunState.NOT_FIT,
                 f"the agent on {host} speaks version {hello.get('major')} of the protocol, and this is {wire.MAJOR}",
             )
-        self._at[host] = int(hello.get("generation", self.plan.generation))
-        self._recovery.found(host, busy=bool(hello.get("alive")))
+        self._commanded.discard(host)  # over this stream it obeys only once it has said so
+        self._found(host, hello)
         newest = int(hello.get("seq", 0))
         since = self._seen.setdefault(host, newest if not self._generation.started else 0)
         if newest < since:  # another journal: the host has lost its folder
             since = self._seen[host] = 0
         return [Send(host, {"type": wire.COMMAND, "term": self.term, "since": since})]
 
+    def _found(self, host: str, told: Mapping[str, Any]) -> None:
+        self._at[host] = int(told.get("generation", self.plan.generation))
+        self._recovery.found(host, self._at[host], busy=bool(told.get("busy", told.get("alive"))))
+
     def _agent_said(self, host: str, message: Mapping[str, Any]) -> list[Instruction]:
         kind = message.get("type")
         if kind == wire.COMMANDED:
             self._commanded.add(host)
+            if "generation" in message:
+                self._found(host, message)
             return self._said_meanwhile(host)
         if kind == wire.BEAT:
             return [Send(host, {"type": wire.RENEW, "term": self.term, "nonce": message.get("nonce")})]
@@ -162,7 +168,8 @@ class Machine:
             return self._start_if_ready()
         if self._phase is Phase.RECOVERING:
             if self._recovery.is_busy(host):  # it did not hear that its generation has ended
-                return [Send(host, {"type": wire.STOP, "how": "now", "reason": "its generation has ended elsewhere"})]
+                reason = "its generation has ended elsewhere"
+                return [Send(host, {"type": wire.STOP, "how": "failed", "reason": reason})]
             return self._plan_if_ready()
         if self._phase is not Phase.RUNNING or host in self._generation.over:
             return []
@@ -180,6 +187,8 @@ class Machine:
         if int(message.get("term") or 0) > self.term:
             self._ended = True
             return [Yield(f"{host}: {why}")]
+        if message.get("what") in (wire.COMMAND, wire.RENEW):
+            return []  # its lease has ended or it was told to go: what became of its ranks its journal tells
         text = f"the agent on {host} refused {message.get('what')}: {why}"
         return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "refused", "hint": ""})
 
@@ -204,11 +213,8 @@ class Machine:
             return self._end(RunState.STOPPED, "stopped before the workers were started")
         self._generation.started = True
         self._phase, self._due = Phase.RUNNING, float("inf")
-        p = self.plan
-        ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in p.ranks]
-        fields = {"generation": p.generation, "ranks": ranks, "resumes": p.resumes, "epochs": p.epochs}
         return [
-            Note(records.GENERATION_STARTED, fields),
+            Note(records.GENERATION_STARTED, self._generation.as_record()),
             *self._to_state(RunState.STARTING),
             *(StartRanks(host) for host in self.hosts),
         ]
@@ -221,7 +227,7 @@ class Machine:
         if event.get("type") == records.CHECKPOINT_PRUNED and event.get("why"):
             return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         if event.get("type") == records.GENERATION_ENDED:
-            self._recovery.rests(host)
+            self._recovery.rests(host, int(event.get("generation", self.plan.generation)))
         if self._phase is not Phase.RUNNING:
             return self._plan_if_ready()
         return self._do(self._generation.hear(host, event))
@@ -311,7 +317,8 @@ class Machine:
         avoid = frozenset().union(*self._ports_before)
         fresh = self._recovery.take_fresh()
         afresh = bool(fresh) or not self._generation.progressed
-        return [MakePlan(self.plan.generation + 1, avoid, reason, onward, fresh, afresh)]
+        newest = max([self.plan.generation, *self._at.values()])  # another coordinator may have begun one since
+        return [MakePlan(newest + 1, avoid, reason, onward, fresh, afresh)]
 
     def _planned(self, plan: LaunchPlan) -> list[Instruction]:
         if self._phase is not Phase.PLANNING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,10 @@ def newest_checkpoint(run: RunFolder) -> Found:
                 generation, step = parsed
                 copies.setdefault((step, generation), []).append(folder)
     known_generations = told_by_coordinator(read(run.journal)).generations
-    belongs = limits({n: view.resumes for n, view in known_generations.items()}, {g for _, g in copies})
     passed_over: list[tuple[str, str]] = []
-    for (step, generation), folders in sorted(copies.items(), reverse=True):
+    for saved in best_first(copies, {n: view.resumes for n, view in known_generations.items()}):
+        folders = copies[saved]
         name = folders[0].name
-        if generation in known_generations and step > belongs.get(generation, -1):
-            continue  # it is of a lineage that was left
         doubt = _doubt(name, known)
         whole = None if doubt else _first_whole(folders, passed_over)
         if whole is not None:
@@ -57,6 +55,19 @@ def newest_checkpoint(run: RunFolder) -> Found:
         if doubt:
             passed_over.append((name, doubt))
     return Found("", "", tuple(passed_over))
+
+
+def best_first(saved: Collection[tuple[int, int]], resumes: Mapping[int, str]) -> list[tuple[int, int]]:
+    """The (step, generation) of checkpoints to go on from, the best first, without those of a lineage that was left.
+
+    `resumes` says what each generation started from. Pure.
+    """
+    belongs = limits(resumes, {generation for _, generation in saved})
+    return [
+        (step, generation)
+        for step, generation in sorted(saved, reverse=True)
+        if generation not in resumes or step <= belongs.get(generation, -1)
+    ]
 
 
 def _doubt(name: str, known: Sequence[Divergence]) -> str:

@@ -14,29 +14,30 @@ class Recovery:
         self._patience_s = patience_s  # how long a host may be gone before the run is given up
         self._lost: dict[str, tuple[float, str]] = {}
         self._fresh: set[str] = set()
-        self._busy: set[str] = set()
+        self._busy: dict[str, int] = {}  # host → the generation whose ranks are alive there
         self._tries = 0
 
     def lost(self, host: str, why: str, now: float) -> None:
         """The host has no agent of ours, or cannot be reached."""
         since = self._lost.get(host, (now, ""))[0]
         self._lost[host] = (since, why)
-        self._busy.discard(host)
+        self._busy.pop(host, None)
         self._fresh.add(host)
 
-    def found(self, host: str, *, busy: bool) -> None:
-        """An agent has answered; `busy`: ranks are alive there."""
+    def found(self, host: str, generation: int, *, busy: bool) -> None:
+        """An agent has answered; `busy`: ranks of that generation are alive there."""
         self._lost.pop(host, None)
         if not self._lost:
             self._tries = 0
         if busy:
-            self._busy.add(host)
+            self._busy[host] = generation
         else:
-            self._busy.discard(host)
+            self._busy.pop(host, None)
 
-    def rests(self, host: str) -> None:
-        """Nothing of an ended generation is alive there any more."""
-        self._busy.discard(host)
+    def rests(self, host: str, generation: int) -> None:
+        """Nothing of a generation is alive there any more. An earlier one's end, told again, says nothing."""
+        if generation >= self._busy.get(host, 0):
+            self._busy.pop(host, None)
 
     def is_busy(self, host: str) -> bool:
         return host in self._busy

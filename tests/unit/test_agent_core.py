@@ -709,3 +709,35 @@ def test_a_rank_that_is_stopped_before_it_is_there_has_stopped() -> None:
         world.exit(rank, signal="SIGTERM")
     assert set(world.states().values()) == {"stopped"}
     assert world.wrote(records.GENERATION_ENDED)
+
+
+def test_an_overtaken_coordinator_is_told_the_term_that_overtook_it() -> None:
+    world = World().commanded(1, term=1)
+    world.connect(2)
+    world.receive(2, type=wire.COMMAND, term=2)
+    assert world.answers(1)[-1] == {
+        "type": wire.REFUSED,
+        "what": wire.COMMAND,
+        "why": "term 2 has taken over",
+        "term": 2,
+    }
+
+
+def test_a_command_that_lay_in_a_stream_given_up_since_takes_nothing_away() -> None:
+    world = World()
+    world.connect(1)
+    world.commanded(2)
+    world.receive(1, type=wire.COMMAND, term=1)
+    assert world.answers(1)[-1]["type"] == wire.REFUSED
+    world.start(2)
+    assert world.spawned == [(1, 0)]
+
+
+def test_hello_and_commanded_tell_that_a_generation_is_still_publishing() -> None:
+    world = World(publishes=False).commanded(1)
+    world.start(1)
+    world.step(0, 5)
+    world.tell(0, type=records.SAVED, folder="g1-s5")
+    world.exit(0, 81)
+    hello = world.connect(2)
+    assert (hello["alive"], hello["busy"]) == ([], True)

@@ -170,7 +170,7 @@ def test_ranks_that_are_still_alive_on_a_host_that_comes_back_end_before_others_
     driver.tell(HostReached("b", hello))
     (stop,) = driver.tell(AgentSaid("b", {"type": wire.COMMANDED}))
     assert isinstance(stop, Send)
-    assert (stop.message["type"], stop.message["how"]) == (wire.STOP, "now")
+    assert (stop.message["type"], stop.message["how"]) == (wire.STOP, "failed")  # a rescue may be under way
     (make,) = driver.say("b", records.GENERATION_ENDED)
     assert isinstance(make, MakePlan)
 
@@ -292,3 +292,44 @@ def test_a_coordinator_whose_place_was_taken_goes_without_a_word() -> None:
     assert isinstance(only, Yield)
     assert driver.machine.ended
     assert driver.breaks() == []
+
+
+def test_a_host_is_busy_until_the_generation_that_is_alive_there_has_ended() -> None:
+    driver = training()
+    driver.tell(HostGone("b", "it is gone"))
+    driver.rank_ends(0, RankState.RESCUED, exit_code=81)
+    driver.say("a", records.GENERATION_ENDED)
+    hello = {"type": wire.HELLO, "major": wire.MAJOR, "seq": 99, "generation": 3, "alive": [], "busy": True}
+    driver.tell(HostReached("b", hello))
+    (stop,) = driver.tell(AgentSaid("b", {"type": wire.COMMANDED, "term": 3, "generation": 3, "busy": True}))
+    assert isinstance(stop, Send)
+    assert stop.message["how"] == "failed"  # what its ranks hold may be the newest step
+    assert driver.say("b", records.GENERATION_ENDED, generation=1) == []  # told again from the journal
+    (make,) = driver.say("b", records.GENERATION_ENDED, generation=3)
+    assert isinstance(make, MakePlan)
+    assert make.generation == 4  # 3 has been there, whoever began it
+
+
+def test_over_a_fresh_stream_a_host_obeys_only_once_it_has_said_so() -> None:
+    driver = training()
+    driver.breaks(1, step=40)
+    driver.tell(HostReached("b", {"type": wire.HELLO, "major": wire.MAJOR, "seq": driver.seq["b"], "generation": 1}))
+    assert not [i for i in driver.plans("g1-s40") if isinstance(i, StartRanks)]
+    told = driver.tell(AgentSaid("b", {"type": wire.COMMANDED, "term": 3, "generation": 1}))
+    assert [i for i in told if isinstance(i, StartRanks)] == [StartRanks("a"), StartRanks("b")]
+
+
+def test_a_lease_that_ended_is_no_refused_order() -> None:
+    driver = training()
+    for what in (wire.RENEW, wire.COMMAND):
+        assert driver.tell(AgentSaid("a", {"type": wire.REFUSED, "what": what, "why": "over", "term": 3})) == []
+    assert not driver.ended
+
+
+def test_an_agent_that_left_before_the_generation_says_nothing_about_it() -> None:
+    driver = Driver({"a": 1, "b": 1}, RESTARTS)
+    driver.machine.take_over(None)
+    driver.tell(AgentSaid("a", {"type": wire.EVENT, "event": {"type": records.AGENT_LEFT, "seq": 1}}))
+    driver.tell(AgentSaid("a", {"type": wire.EVENT, "event": {"type": records.LEASE_ENDED, "seq": 2}}))
+    assert not driver.machine.breaking
+    assert driver.stops() == []

@@ -164,7 +164,7 @@ class Core:
         who = self._identity
         self._send(client, wire.HELLO, major=wire.MAJOR, code=who.code, host=who.host, run=who.run, pid=who.pid,
                    boot_id=who.boot_id, term=self._term, nonce=self._nonce(), generation=self._last_generation,
-                   alive=self.alive, seq=self._out.seq)  # fmt: skip
+                   alive=self.alive, busy=self._busy(), seq=self._out.seq)  # fmt: skip
 
     def _command(self, client: int, message: wire.Message) -> None:
         term = whole(message.get("term"), "term", least=1)
@@ -172,16 +172,20 @@ class Core:
             raise BadOrderError(f"this agent speaks version {wire.MAJOR}")
         if term < self._term:
             raise BadOrderError(f"a coordinator of term {self._term} has taken over")
+        if term == self._term and client < (self._commander or 0):  # it lay in a stream that was given up since
+            raise BadOrderError("a later connection of this coordinator commands")
         if self._must_leave or self._lease_over:
             raise BadOrderError(f"the agent is leaving: {self._must_leave or 'the lease ended'}")
         since = self._out.seq if message.get("since") is None else whole(message["since"], "since")
         lease_s = seconds(message.get("lease_s", self._lease_s), "lease_s")
-        if self._commander not in (None, client):
-            self._refuse(self._commander or 0, {"type": wire.COMMAND}, f"term {term} has taken over")
         self._term = term
+        if self._commander not in (None, client):  # with the new term: that is what tells it to go
+            self._refuse(self._commander or 0, {"type": wire.COMMAND}, f"term {term} has taken over")
         self._lease_s = lease_s
         self._commander = client
-        self._send(client, wire.COMMANDED, term=term, nonce=self._nonce())
+        # As it is now: between hello and command another coordinator may have started a generation.
+        self._send(client, wire.COMMANDED, term=term, nonce=self._nonce(), generation=self._last_generation,
+                   alive=self.alive, busy=self._busy())  # fmt: skip
         self._out.add(Follow(client, since))
         self._out.write(records.COMMANDED_BY, term=term)
 

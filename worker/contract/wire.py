@@ -36,10 +36,12 @@ LEAVE = "leave"  # term: with no worker left, write down the end and go
 
 # host → coordinator
 HELLO = (
-    "hello"  # major, code, host, run, pid, boot_id, term, nonce, generation, alive: [rank], seq: last event's number
+    # major, code, host, run, pid, boot_id, term, nonce, generation, alive: [rank], seq: last event's number,
+    # busy: the generation has not ended, be it only that a checkpoint is being published
+    "hello"
 )
 ABSENT = "absent"  # why, boot_id: no agent of this run is alive on this host
-COMMANDED = "commanded"  # term, nonce
+COMMANDED = "commanded"  # term, nonce, generation, alive, busy: as now, which no lower term can change any more
 REFUSED = "refused"  # what: the refused message's type, why
 EVENT = "event"  # event: one record of the agent's journal (see records); to the commander, all with seq > since
 BEAT = "beat"  # nonce, generation, ranks: {rank: newest step record}, states: {rank: state}, once a second

@@ -1,0 +1,16 @@
+"""How long a lost link is waited for. Pure."""
+
+from __future__ import annotations
+
+from launcher.spec.model import Timeouts
+from launcher.supervise.events import StopHow
+
+UNKILLABLE_S = 12.0
+
+
+def patience_s(stopping: StopHow | None, breaking: bool, timeouts: Timeouts) -> float:
+    """How long a lost link is waited for: without end, but no longer than a stop may take once one is under way, and
+    while a generation breaks no longer than any host is."""
+    if stopping is None:
+        return timeouts.host if breaking else float("inf")
+    return timeouts.stop + UNKILLABLE_S + (timeouts.checkpoint if stopping == "graceful" else 0.0)
