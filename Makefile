@@ -1,5 +1,6 @@
 # make up     the environment, then the default cluster.yaml to its end (offline once the packages are there)
 # make test   the environment, then the tests; what concerns several hosts has its own: make test-hosts (needs sshd)
+# make test-deaths  processes killed, rescued and started again on this machine
 # make test-long  the long forms of proofs that the others have short ones of (docs/lab.md): links cut for minutes,
 #                 slow uplinks, a coordinator frozen for ten minutes; over half an hour (root, sshd)
 # make rescue-proof  workers killed and frozen at random, every bit compared: ROUNDS=50 SEED=1, about half an hour
@@ -11,7 +12,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: up test test-hosts test-long rescue-proof sim lab check env clean
+.PHONY: up test test-deaths test-hosts test-long rescue-proof sim lab check env clean
 
 ROUNDS ?= 50
 SEED   ?= 1
@@ -22,7 +23,10 @@ up: $(STAMP)
 	$(BIN)/python -m launcher up cluster.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not hosts and not long'
+	$(BIN)/python -m pytest -m 'not hosts and not deaths and not long'
+
+test-deaths: $(STAMP)
+	$(BIN)/python -m pytest -m 'deaths and not long'
 
 test-hosts: $(STAMP)
 	$(BIN)/python -m pytest -m 'hosts and not long'

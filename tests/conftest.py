@@ -32,8 +32,16 @@ OF_HOSTS = tuple(
 )
 
 
+# And those whose tests kill, restart and rescue on this machine.
+OF_DEATHS = tuple(f"test_{what}" for what in ("agent_deaths", "deaths", "rescue", "restart", "takeover", "zygote"))
+
+
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Marks them, so that they are a stage of their own."""
+    """Marks them, so that they are stages of their own."""
     for item in items:
-        if item.path.parent.name == "integration" and item.path.name.startswith(OF_HOSTS):
+        if item.path.parent.name != "integration":
+            continue
+        if item.path.name.startswith(OF_HOSTS):
             item.add_marker("hosts")
+        elif item.path.name.startswith(OF_DEATHS):
+            item.add_marker("deaths")
