@@ -172,6 +172,7 @@ class _Attempt:
                 channel.close()
                 raise self._mute()
             if not len(inbox):
+                channel.close()
                 raise _BusyError("")
             return channel
         sock = dial(self._name, target.address, target.port, self.deadline, target.family)

@@ -32,10 +32,11 @@ class Inbox:
     def feed(self, data: bytes | memoryview) -> None:
         with self._lock:
             if self._fd >= 0 and data:
-                if not self._pieces:  # else it is readable already
-                    os.eventfd_write(self._fd, 1)
+                first = not self._pieces
                 self._pieces.append(data)
                 self._size += len(data)
+                if first:  # else it is readable already; last, since who wakes up looks at the size without the lock
+                    os.eventfd_write(self._fd, 1)
 
     def close(self) -> None:
         """Nothing more will come."""

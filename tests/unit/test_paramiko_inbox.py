@@ -35,6 +35,29 @@ def test_it_is_readable_exactly_while_there_is_something_to_take() -> None:
     assert (inbox.take(4), readable(inbox)) == (b"", True)
 
 
+def test_whoever_is_woken_finds_something() -> None:
+    inbox = Inbox()
+    taken = threading.Semaphore(0)
+
+    def feed() -> None:
+        for _ in range(2000):
+            inbox.feed(b"abc")
+            taken.acquire()
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    poll = select.poll()
+    poll.register(inbox.fileno(), select.POLLIN)
+    sizes = set()
+    for _ in range(2000):
+        assert poll.poll(10_000)
+        sizes.add(len(inbox))
+        inbox.take(10)
+        taken.release()
+    thread.join()
+    assert sizes == {3}
+
+
 def test_what_came_before_the_end_is_read_before_the_end() -> None:
     inbox = Inbox()
     inbox.feed(b"abc")
