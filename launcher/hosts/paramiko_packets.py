@@ -1,7 +1,7 @@
 """Reading packets: data of a channel goes from the decrypted packet to the channel's inbox.
 
-paramiko asks the socket twice for each packet and copies what it brought six times, which for a large file was most of
-what this process did. Here a socket is asked for all that it has. Only AES-GCM, which we prefer, takes the short way,
+paramiko asks the socket twice for each packet and copies what it brought several times, which for a large file was much
+of what this process did. Here a socket is asked for all that it has. Only AES-GCM takes this short way,
 and of its packets only data for a channel that is open; the rest goes as paramiko has it.
 """
 
