@@ -200,6 +200,8 @@ class Machine:
             return self._end(RunState.NOT_FIT, text, cause)
         self._recovery.lost(host, why, self._now)
         if self._phase is not Phase.RUNNING:
+            if self._phase is Phase.RECOVERING and self._due == float("inf"):
+                self._due = self._now  # all had been found: nobody looks for it yet
             return self._recover() if self._phase is Phase.REACHING else []
         over = host in self._generation.over
         return self._conclude_if_over() if over else self._do(self._generation.lose(host, why))

@@ -35,6 +35,7 @@ class Agent:
     def __init__(self, host: SimHost, number: int) -> None:
         self.host, self.world = host, host.world
         self.alive, self.frozen = True, False
+        self.thawed_at = float("-inf")
         self._clients: dict[int, Callable[[Message | None], None]] = {}
         self._happened: deque[events.Event] = deque()
         self._last_client = 0
@@ -78,6 +79,7 @@ class Agent:
 
     def thaw(self) -> None:
         self.frozen = False
+        self.thawed_at = self.world.awake
         if self.moves:
             self._turn()
 

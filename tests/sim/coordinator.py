@@ -212,6 +212,7 @@ class SimCoordinator:
         if message["type"] == wire.HELLO:
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
+            self.links.close(host)
             self._over.add(host)
             if self.machine.has_heard_of(host):
                 for event in list(self.lab.hosts[host].disk.records):

@@ -333,3 +333,17 @@ def test_an_agent_that_left_before_the_generation_says_nothing_about_it() -> Non
     driver.tell(AgentSaid("a", {"type": wire.EVENT, "event": {"type": records.LEASE_ENDED, "seq": 2}}))
     assert not driver.machine.breaking
     assert driver.stops() == []
+
+
+def test_a_host_that_is_lost_again_while_its_ranks_are_being_ended_is_looked_for() -> None:
+    driver = training()
+    driver.tell(HostGone("b", "no route to host"))
+    driver.rank_ends(0, RankState.RESCUED, exit_code=81)
+    driver.say("a", records.GENERATION_ENDED)
+    hello = {"major": wire.MAJOR, "seq": driver.seq["b"], "generation": 1, "alive": [1]}
+    driver.tell(HostReached("b", hello))
+    driver.tell(AgentSaid("b", {"type": wire.COMMANDED}))
+    driver.now += 60
+    driver.tell(Tick())  # nobody is missing: it is only waited for the end of its ranks
+    driver.tell(HostGone("b", "no agent of this run is alive here"))
+    assert driver.tell(Tick()) == [Reach("b")]
