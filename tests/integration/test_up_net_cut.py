@@ -72,7 +72,8 @@ def far(tmp_path: Path) -> Iterator[NetFar]:
 @pytest.mark.parametrize(
     ("seconds", "cuts", "timeouts"),
     [
-        pytest.param(0, [BOTH_WAYS, ONE_WAY], SOON, id="until-it-is-told"),
+        # Of CI again once it is known why a link can be lost twice in it, and a copy come from the other host.
+        pytest.param(0, [BOTH_WAYS, ONE_WAY], SOON, marks=[pytest.mark.long], id="until-it-is-told"),
         pytest.param(30, [BOTH_WAYS, ONE_WAY], "", marks=[pytest.mark.long, pytest.mark.timeout(400)], id="30s"),
         pytest.param(300, [BOTH_WAYS], "", marks=[pytest.mark.long, pytest.mark.timeout(600)], id="5min"),
         pytest.param(300, [ONE_WAY], "", marks=[pytest.mark.long, pytest.mark.timeout(600)], id="5min-one-way"),
