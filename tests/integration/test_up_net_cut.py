@@ -59,7 +59,8 @@ class Halfway:
             return self.whole
 
         wait_for(there, f"the rest of {self.name}", timeout_s)
-        assert verify(str(self._home / "checkpoints" / self.name)) == []
+        problems = verify(str(self._home / "checkpoints" / self.name))
+        assert problems == [] or not self.whole, "a newer one may have taken its place meanwhile"
 
 
 @pytest.fixture
@@ -72,8 +73,7 @@ def far(tmp_path: Path) -> Iterator[NetFar]:
 @pytest.mark.parametrize(
     ("seconds", "cuts", "timeouts"),
     [
-        # Of CI again once it is known why a link can be lost twice in it, and a copy come from the other host.
-        pytest.param(0, [BOTH_WAYS, ONE_WAY], SOON, marks=[pytest.mark.long], id="until-it-is-told"),
+        pytest.param(0, [BOTH_WAYS, ONE_WAY], SOON, id="until-it-is-told"),
         pytest.param(30, [BOTH_WAYS, ONE_WAY], "", marks=[pytest.mark.long, pytest.mark.timeout(400)], id="30s"),
         pytest.param(300, [BOTH_WAYS], "", marks=[pytest.mark.long, pytest.mark.timeout(600)], id="5min"),
         pytest.param(300, [ONE_WAY], "", marks=[pytest.mark.long, pytest.mark.timeout(600)], id="5min-one-way"),
@@ -91,12 +91,12 @@ def test_a_cut_in_the_middle_of_a_checkpoint_costs_nothing(
     far.launcher.run("down", timeout_s=90)
     assert view.wait(60) == 130
     told = [(event["type"], event["host"]) for event in far.launcher.events(run, None) if "link_" in event["type"]]
-    assert {host for _, host in told} == {host for cut in cuts for host in cut}
-    for host in {host for _, host in told}:
-        kinds = [kind for kind, where in told if where == host]
-        assert kinds == ["link_lost", "link_back"] * (len(kinds) // 2), "a loss is told, and so is its end"
+    assert sorted(told) == sorted(
+        (kind, host) for cut in cuts for host in cut for kind in ("link_lost", "link_back")
+    ), "told once each"
     for rank, host in enumerate(("h1", "h2")):
         _same(run / "hosts" / host, far.there(host), rank)
+    _newest_is_home(far, run)
     # Whoever served a connection that was cut leaves when nobody has said a word for two minutes.
     far.gone(timeout_s=150 if seconds > 60 else 30)
 
@@ -133,16 +133,25 @@ def _same(home: Path, there: Path, rank: int) -> None:
     for name in ("events.jsonl", "agent.log", f"g1/rank{rank}.log", f"g1/rank{rank}.progress.jsonl"):
         if (there / name).exists():
             assert filecmp.cmp(there / name, home / name, shallow=False), name
-    newest = max((there / "checkpoints").glob("g*"), key=_step)
-    assert newest.name == max((home / "checkpoints").glob("g*"), key=_step).name
-    for file in newest.iterdir():
-        assert filecmp.cmp(file, home / "checkpoints" / newest.name / file.name, shallow=False), file
-    assert verify(str(home / "checkpoints" / newest.name)) == []
-    assert not list((there / "checkpoints").glob(".held-*")), "nothing is held any more"
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.partition("-s")[2])
+def _newest_is_home(far: NetFar, run: Path) -> None:
+    """One copy of the newest checkpoint that any host has published, whichever host brought it."""
+    published = {host: (far.there(host) / "checkpoints") for host in ("h1", "h2")}
+    newest = max((one.name for folder in published.values() for one in folder.glob("g*")), key=_step)
+    homes = {host: run / "hosts" / host / "checkpoints" / newest for host in published}
+    came = [host for host, home in homes.items() if home.exists()]
+    assert came, f"{newest} is home"
+    for host in came:
+        assert verify(str(homes[host])) == []
+        for file in homes[host].iterdir():
+            assert filecmp.cmp(published[host] / newest / file.name, file, shallow=False), file
+    for folder in published.values():
+        assert not list(folder.glob(".held-*")), "nothing is held any more"
+
+
+def _step(name: str) -> int:
+    return int(name.partition("-s")[2])
 
 
 def _size(path: Path) -> int:
