@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from launcher.supervise.journals import Journals
 from worker.contract import records
 
 
@@ -13,17 +14,14 @@ class Disks:
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._folders = dict(folders)
-        self._seen: dict[str, int] = {}
+        self._journals = Journals()
         self._full: set[str] = set()
 
     def heard_of(self, host: str, event: Mapping[str, Any]) -> str:
         """What a person should know of an agent's record; nothing for most, and for one that was heard before."""
-        kind, seq = event.get("type"), event.get("seq")
-        if kind not in (records.DISK_FULL, records.DISK_ROOM) or not isinstance(seq, int):
+        kind = event.get("type")
+        if kind not in (records.DISK_FULL, records.DISK_ROOM) or not self._journals.is_news(host, event):
             return ""
-        if seq <= self._seen.get(host, 0):
-            return ""
-        self._seen[host] = seq
         if kind == records.DISK_ROOM:
             self._full.discard(host)
             return f"{host}: there is room on its disk again"

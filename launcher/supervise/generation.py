@@ -70,6 +70,16 @@ class Generation:
         ranks = [{"rank": r.rank, "host": r.host, "address": r.address, "port": r.port} for r in p.ranks]
         return {"generation": p.generation, "ranks": ranks, "resumes": p.resumes, "epochs": p.epochs}
 
+    def as_restart(self, outcome: Outcome, failure: Failure, pause_s: float) -> dict[str, Any]:
+        """The fields of a RESTART record."""
+        return {
+            **(outcome.cause or {}),
+            "generation": self.plan.generation,
+            "message": outcome.message,
+            "pause_s": round(pause_s, 3),
+            "progressed": failure.progressed,
+        }
+
     @property
     def all_over(self) -> bool:
         return self.over >= {host.name for host in self.plan.hosts}

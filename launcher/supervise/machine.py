@@ -34,6 +34,7 @@ from launcher.supervise.events import (
     Yield,
 )
 from launcher.supervise.generation import Generation, Heard, Outcome
+from launcher.supervise.journals import Journals
 from launcher.supervise.phases import Phase
 from launcher.supervise.policy import Enough, Failure, Policy
 from launcher.supervise.recovery import Recovery
@@ -64,7 +65,7 @@ class Machine:
         self._commanded: set[str] = set()
         self._ports_before: deque[set[int]] = deque(maxlen=GENERATIONS_APART)
         self._port_tries = 0
-        self._seen: dict[str, int] = {}  # host → number of the newest journal record that was handled
+        self._journals = Journals()
         self._at: dict[str, int] = {}  # host → generation that its agent had last when it said hello
         self._stop: StopHow | None = None
         self._ended = False
@@ -89,7 +90,7 @@ class Machine:
 
     def has_heard_of(self, host: str) -> bool:
         """Whether the host's agent has answered, at any time."""
-        return host in self._seen
+        return host in self._journals
 
     def take_over(self, stop: StopHow | None) -> list[Instruction]:
         """Instead of `begin`: the plan's generation was begun by another coordinator. What became of it the agents
@@ -97,7 +98,7 @@ class Machine:
         self._stop, self._generation.asked_to_stop = stop, stop is not None
         self._phase = Phase.RUNNING
         self._generation.started = True
-        self._seen = dict.fromkeys(self.hosts, 0)
+        self._journals.from_the_beginning(self.hosts)
         state = RunState.STOPPING if stop else RunState.STARTING
         return [*self._to_state(state), *(Reach(host, start=False) for host in self.hosts)]
 
@@ -137,10 +138,7 @@ class Machine:
             )
         self._commanded.discard(host)  # over this stream it obeys only once it has said so
         self._found(host, hello)
-        newest = int(hello.get("seq", 0))
-        since = self._seen.setdefault(host, newest if not self._generation.started else 0)
-        if newest < since:  # another journal: the host has lost its folder
-            since = self._seen[host] = 0
+        since = self._journals.since(host, int(hello.get("seq", 0)), of_interest=self._generation.started)
         return [Send(host, {"type": wire.COMMAND, "term": self.term, "since": since})]
 
     def _found(self, host: str, told: Mapping[str, Any]) -> None:
@@ -222,10 +220,8 @@ class Machine:
         ]
 
     def _agent_event(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
-        if isinstance(seq := event.get("seq"), int):
-            if seq <= self._seen.get(host, 0):
-                return []  # a new stream replays what the old one may have lost
-            self._seen[host] = seq
+        if not self._journals.is_news(host, event):  # a new stream tells again what the old one may have lost
+            return []
         if event.get("type") == records.CHECKPOINT_PRUNED and event.get("why"):
             return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         if event.get("type") == records.GENERATION_ENDED:
@@ -284,15 +280,8 @@ class Machine:
             cause["hint"] = cause.get("hint") or answer.hint
             return self._end(state, f"{outcome.message}; {answer.why}" if answer.why else outcome.message, cause)
         self._phase, self._due = Phase.PAUSING, self._now + answer.pause_s
-        fields = {
-            **(outcome.cause or {}),
-            "generation": self.plan.generation,
-            "message": outcome.message,
-            "pause_s": round(answer.pause_s, 3),
-            "progressed": failure.progressed,
-        }
         return [
-            Note(records.RESTART, fields),
+            Note(records.RESTART, self._generation.as_restart(outcome, failure, answer.pause_s)),
             *self._to_state(RunState.RESTARTING),
             *(self._recover() if answer.pause_s == 0 else []),
         ]
@@ -303,7 +292,7 @@ class Machine:
             text, host = self._recovery.told(self._now), self._recovery.longest_gone
             return self._end(RunState.FAILED, text, {"host": host, "message": text, "how": "unreachable", "hint": ""})
         self._phase = Phase.RECOVERING
-        missing = [host for host in self.hosts if host not in self._commanded]
+        missing = self._missing()
         self._due = self._now + self._recovery.try_for_s() if missing else float("inf")
         return [*map(Reach, missing), *self._plan_if_ready()]
 
@@ -311,6 +300,9 @@ class Machine:
         if self._phase is not Phase.RECOVERING or self._commanded < set(self.hosts) or self._recovery.any_busy:
             return []
         return self._make_plan("the last generation failed", onward=True)
+
+    def _missing(self) -> list[str]:
+        return [host for host in self.hosts if host not in self._commanded]
 
     def _make_plan(self, reason: str, *, onward: bool) -> list[Instruction]:
         """The ports of the last generations are left alone: an earlier holder may be alive yet."""
@@ -330,7 +322,7 @@ class Machine:
         self._phase, self._due = Phase.REACHING, self._now + self._connect_s
         if self._commanded >= set(self.hosts):
             return self._start_if_ready()
-        return [Reach(host) for host in self.hosts if host not in self._commanded]
+        return [*map(Reach, self._missing())]
 
     def _not_planned(self, failed: PlanFailed) -> list[Instruction]:
         if self._phase is not Phase.PLANNING:
@@ -345,8 +337,7 @@ class Machine:
             return []
         if self._phase in (Phase.PAUSING, Phase.RECOVERING) or (self._phase is Phase.REACHING and self._policy.told):
             return self._recover()
-        missing = ", ".join(host for host in self.hosts if host not in self._commanded)
-        text = f"no agent answered within {self._connect_s:g} s on {missing}"
+        text = f"no agent answered within {self._connect_s:g} s on {', '.join(self._missing())}"
         return self._end(RunState.NOT_FIT, text, {"message": text, "how": "unreachable", "hint": CHECK})
 
     def _end(self, state: RunState, message: str, cause: Mapping[str, Any] | None = None) -> list[Instruction]:
