@@ -23,6 +23,10 @@ from ..contract.wire import Message
 from .talk import Talk
 
 
+# Between two questions lies what other hosts take, their `setup:` too. Whoever asks after this long enters anew.
+SILENCE_S = 3600.0
+
+
 def main(argv: List[str]) -> int:  # noqa: ARG001
     """Answer until nobody asks any more; then nothing listens any more."""
     talk = Talk()
@@ -38,22 +42,27 @@ def main(argv: List[str]) -> int:  # noqa: ARG001
 class Checker:
     """Answers over a talk. What listens is served while the next question is waited for, and while others are tried."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, talk: Talk, silence_s: float = SILENCE_S) -> None:
         self._talk = talk
+        self._silence_s = silence_s
         self._selector = selectors.DefaultSelector()
         self._listener: Any = None
 
     def receive(self) -> Optional[bulk.Frame]:
-        """The next frame; None at the end of the input."""
+        """The next frame; None at the end of the input, or when nobody has asked for so long that nobody will: a
+        connection that was cut says nothing of its end."""
+        until = time.monotonic() + self._silence_s
         while self._listener is not None and not self._talk.pending:
             keys = [key for key, _ in self._selector.select(1.0)]
             for key in keys:
                 if key.data is not None:
                     key.data()
             self._listener.tend()
+            if time.monotonic() > until:
+                return None
             if any(key.data is None for key in keys):
                 break
-        return self._talk.receive()
+        return self._talk.receive(self._silence_s)
 
     def serve(self, message: Message) -> bool:
         """Answer one question; False for what is none of ours."""
