@@ -22,7 +22,6 @@ from ..contract import bulk
 from ..contract.wire import Message
 from .talk import Talk
 
-
 # Between two questions lies what other hosts take, their `setup:` too. Whoever asks after this long enters anew.
 SILENCE_S = 3600.0
 
