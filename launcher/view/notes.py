@@ -17,8 +17,7 @@ def notes(before: RunView | None, after: RunView) -> Iterator[str]:
     """One line for each thing that is new in `after`."""
     if before is after:
         return
-    yield from _failures(before, after)
-    yield from _generations(before, after)
+    yield from _lives(before, after)
     yield from _epochs(before, after)
     yield from _ranks(before, after)
     known = before.divergences if before else ()
@@ -34,17 +33,18 @@ def state_line(view: RunView) -> str:
     return f"{view.state}: {view.reason}" if view.reason else str(view.state)
 
 
-def _generations(before: RunView | None, after: RunView) -> Iterator[str]:
+def _lives(before: RunView | None, after: RunView) -> Iterator[str]:
+    """Generations that were begun, and failures that were answered with another one, as they followed each other."""
     known = before.generation if before else 0
-    for generation in after.generations:
-        if generation.generation > max(known, 1) or (generation.generation == 1 and known < 1):
-            yield _generation(generation)
-
-
-def _failures(before: RunView | None, after: RunView) -> Iterator[str]:
+    told = [
+        (generation.generation, 0, _generation(generation))
+        for generation in after.generations
+        if generation.generation > known
+    ]
     for failure in after.failures[len(before.failures) if before else 0 :]:
         when = f"in {seconds(failure.pause_s)}" if failure.pause_s else "now"
-        yield f"{failure.message}; the next generation begins {when}"
+        told.append((failure.generation, 1, f"{failure.message}; the next generation begins {when}"))
+    yield from (text for *_, text in sorted(told, key=lambda one: one[:2]))
 
 
 def _generation(generation: GenerationView) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launcher.runs.model import EpochView, RankView, RunView
+from launcher.runs.model import EpochView, FailureView, GenerationView, RankView, RunView
 from launcher.view.follow import Follower, follower, screen_for
 from launcher.view.lines import LogLine
 from launcher.view.live import LiveScreen
@@ -235,6 +235,17 @@ def test_victims_are_not_told_as_failures() -> None:
     )
     assert list(notes(before, after)) == ["rank 1 on a failed with exit code 3"]
     assert list(notes(after, after)) == []
+
+
+def test_a_life_that_failed_at_once_is_told_after_it_began_and_before_the_next_one() -> None:
+    generations = tuple(GenerationView(n, 0.0, ranks=((0, "a"),)) for n in (1, 2))
+    failures = (FailureView(1, "rank 0 on a was killed by SIGKILL", pause_s=1.0),)
+    view = RunView("x", "/x", RunState.STARTING, generation=2, generations=generations, failures=failures)
+    assert list(notes(None, view))[:3] == [
+        "generation 1: 1 worker on a",
+        "rank 0 on a was killed by SIGKILL; the next generation begins in 1.0 s",
+        "generation 2: 1 worker on a",
+    ]
 
 
 def live(view: RunView, height: int = 24) -> str:
