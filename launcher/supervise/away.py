@@ -93,7 +93,11 @@ class Fleet:
         self._away = {host.name: host for host in spec.hosts if not host.local}
         self._here = {host.name: LocalSession(host.name) for host in spec.hosts if host.local}
         self.hosts: dict[str, Host] = {name: LocalHost(name) for name in self._here}
+        # Surveyed and staged once: no generation sees what was edited after `up`.
+        self._goods: Goods | None = None
+        self._staged_here: dict[str, tuple[str, str]] = {}
         self._ready: dict[str, Ready] = {}
+        self.activated: dict[str, Activated] = {}  # what `activate:` made of each machine's environment, by host
         self._staged = Staged()
         self._visits: dict[str, Visit] = {}
         self._looked = remote.Looked({}, {})
@@ -117,10 +121,10 @@ class Fleet:
         """Bring code, sources and data, run `setup:`, capture `activate:`, on all hosts, or on some only. Raises
         NotFitError that names all hosts where that failed. May be called again."""
         spec, run = self._order.spec, self._order.run
-        goods = _goods(spec, run.path.parent)
+        goods = self._goods = self._goods or _goods(spec, run.path.parent)
         for_here = replace(goods, data={}, on_host={}, dataset=None)
         by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
-        here = {name: stage_here(spec, run, name) for name in by_hand}
+        here = self._staged_here = self._staged_here or {name: stage_here(spec, run, name) for name in by_hand}
         told = _Slowly(self._front)
         found: dict[str, Found] = {}
         unseen: dict[str, LauncherError] = {}
@@ -168,6 +172,7 @@ class Fleet:
         made, failed = each(names, one, what="making ready", tell=self._front.tell)
         remote.together(failed.items(), "cannot make ready")
         ready = self._ready = {**self._ready, **made}
+        self.activated.update({name: one_.activated for name, one_ in made.items()})
         self._looked = remote.Looked(found, unseen)
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
@@ -242,11 +247,6 @@ class Fleet:
             copies=Copies(homes, [*self._here], shared=self._order.spec.train is not None),
             tell=tell,
         )
-
-    @property
-    def activated(self) -> Mapping[str, Activated]:
-        """What `activate:` made of each machine's environment, by host."""
-        return {name: ready.activated for name, ready in self._ready.items()}
 
     def _ways(self, name: str) -> Ways:
         host, spec, ready = self.hosts[name], self._away[name], self._ready[name]

@@ -96,7 +96,7 @@ class Coordinator:
         self._machine = Machine(plan, term, spec.timeouts.connect, policy)
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
-        self._activated = activated or {}
+        self._activated = {} if activated is None else activated  # of hosts that come back it may change
         self._clocks = clocks or {}
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
@@ -104,7 +104,9 @@ class Coordinator:
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
-        self._started = False  # ranks, of any generation: else no host has anything that is worth waiting for
+        self._started = (
+            under_way is not None
+        )  # ranks, of any generation: else no host has anything that is worth waiting for
         self._over: set[str] = set()  # hosts on which no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer

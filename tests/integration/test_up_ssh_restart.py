@@ -64,3 +64,28 @@ def test_a_killed_worker_and_a_host_that_went_down_and_came_back_cost_not_one_bi
         assert round(sum(booked["seconds"].values()), 6) == booked["total_s"]
         assert booked["generations"][1]["seconds"]["rescue"] > 2.5, "h1 noticed at once, and h2 was waited for"
         assert booked["generations"][2]["seconds"]["waiting"] > 0, "h2 was away"
+
+
+TELLS = """
+import os, time
+print("as it was", os.environ["LAUNCHER_GENERATION"], flush=True)
+while os.environ["LAUNCHER_GENERATION"] == "1":
+    time.sleep(0.05)
+"""
+
+
+def test_a_host_whose_agent_died_goes_on_with_what_was_staged_and_not_with_what_was_edited_since(
+    tmp_path: Path,
+) -> None:
+    with far_in(tmp_path) as far:
+        spec = far.program(TELLS, "restart: {backoff: 0.1 s}\n")
+        up = far.launcher.start("up", str(spec), "--plain")
+        for host in ("h1", "h2"):
+            far.launcher.wait_event("rank_started", host)
+        (spec.parent / "program.py").write_text("print('edited')\n")
+        (agent,) = far.launcher.wait_event("agent_started", "h2")
+        os.kill(agent["pid"], signal.SIGKILL)
+        assert up.wait(60) == 0
+        run = far.launcher.newest()
+        for rank, host in enumerate(("h1", "h2")):
+            assert (run / "hosts" / host / "g2" / f"rank{rank}.log").read_text() == "as it was 2\n"
