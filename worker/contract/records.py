@@ -70,6 +70,8 @@ COPIES_DIFFER = (
 )
 REPLANNED = "replanned"  # generation, resumes (a checkpoint's name, or empty)
 RESTART = "restart"  # generation (that failed), message, pause_s, progressed, and what CAUSE has but the log's lines
+# generation, reason: all its workers are to save at a step they agree on and leave, and another one is to begin
+GENERATION_ENDING = "generation_ending"
 STOP_REQUESTED = "stop_requested"  # how, by
 LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
 LINK_BACK = "link_back"  # host, seconds: for which it was lost
