@@ -89,6 +89,15 @@ class OutputMoved(Value):
     problem: str = ""
 
 
+class Stands(Value):
+    """What a look at the rank found: the state of its process, and where it is, as its stacks say."""
+
+    rank: int
+    state: str = ""
+    waits: Optional[bool] = None
+    at: str = ""
+
+
 class Swept(Value):
     """No process of the generation is left."""
 
@@ -126,8 +135,8 @@ class ZygoteEnded(Value):
     reason: str
 
 
-RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
-RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
+RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck]
+RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck)
 Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, ZygoteReady, ZygoteEnded, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
@@ -173,6 +182,13 @@ class Kill(Value):
     signal: str
 
 
+class Look(Value):
+    """See whether the rank's process is stopped, and have it write down its stacks; answered by Stands."""
+
+    generation: int
+    rank: int
+
+
 class Publish(Value):
     """Verify a rank's checkpoint, move it to its final name and prune; answered by Published or NotPublished."""
 
@@ -201,7 +217,7 @@ class Leave(Value):
     """The last instruction: nothing of the run is left to mind."""
 
 
-Instruction = Union[Send, Follow, Write, Spawn, Ask, Kill, Publish, MoveOutput, Sweep, Leave]
+Instruction = Union[Send, Follow, Write, Spawn, Ask, Kill, Look, Publish, MoveOutput, Sweep, Leave]
 
 
 class Outbox:

@@ -144,6 +144,13 @@ class Workers:
         for process in below:
             processes.kill(process)
 
+    def process_of(self, rank: int) -> Optional[Process]:
+        """The process of a rank that runs its program and is not reaped, so that its pid is its own."""
+        worker = self._workers.get(rank)
+        if worker is None or worker.child is None or worker.status is not None or not worker.started:
+            return None
+        return Process(worker.child.pid, os.getpid(), worker.child.start_time)
+
     def close(self) -> None:
         """The end of the agent: nothing is left but the zygote, and that goes now."""
         self._nursery.close()
