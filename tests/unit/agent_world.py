@@ -45,6 +45,7 @@ class World:
         self.spawned: list[tuple[int, int]] = []
         self.forks: list[int] = []  # ranks that may come off a zygote
         self.asked: list[int] = []
+        self.told_of_loss: list[int] = []
         self.signals: list[tuple[int, str]] = []
         self.published: list[str] = []
         self.swept = 0
@@ -142,6 +143,8 @@ class World:
                 self.happen(events.Started(do.order.rank, 100 + len(self.spawned), 1))
         elif isinstance(do, events.Ask):
             self.asked.append(do.rank)
+        elif isinstance(do, events.TellOfLoss):
+            self.told_of_loss.append(do.rank)
         elif isinstance(do, events.Kill):
             self.signals.append((do.rank, do.signal))
         else:
