@@ -170,6 +170,9 @@ class Agent:
         if do.rank in self.host.processes:
             self.host.processes[do.rank].ask()
 
+    def _tell_of_loss(self, _: events.TellOfLoss) -> None:
+        """What it hastens here, the simulated collectives do of themselves."""
+
     def _kill(self, do: events.Kill) -> None:
         if do.rank in self.host.processes:
             self.host.processes[do.rank].signal(do.signal)
@@ -227,6 +230,7 @@ class Agent:
         events.Write: _write,
         events.Spawn: _spawn,
         events.Ask: _ask,
+        events.TellOfLoss: _tell_of_loss,
         events.Kill: _kill,
         events.Sweep: _sweep,
         events.Look: _look,

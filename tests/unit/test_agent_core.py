@@ -255,7 +255,7 @@ def test_when_a_rank_fails_the_others_have_fifteen_seconds_for_their_rescue() ->
     for rank in (0, 1, 2):
         world.step(rank, 5)
     world.exit(1, signal="SIGKILL")
-    assert world.signals == []
+    assert (world.signals, world.told_of_loss) == ([], [0, 2])
     world.exit(0, code=81)
     world.wait(14.5)
     assert world.signals == []

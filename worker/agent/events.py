@@ -175,6 +175,12 @@ class Ask(Value):
     rank: int
 
 
+class TellOfLoss(Value):
+    """Write to the rank's control pipe that another rank is gone, so that it does not wait for that one."""
+
+    rank: int
+
+
 class Kill(Value):
     """Signal the rank and its process group; with SIGKILL, all of its descendants too."""
 
@@ -217,7 +223,7 @@ class Leave(Value):
     """The last instruction: nothing of the run is left to mind."""
 
 
-Instruction = Union[Send, Follow, Write, Spawn, Ask, Kill, Look, Publish, MoveOutput, Sweep, Leave]
+Instruction = Union[Send, Follow, Write, Spawn, Ask, TellOfLoss, Kill, Look, Publish, MoveOutput, Sweep, Leave]
 
 
 class Outbox:

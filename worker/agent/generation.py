@@ -28,6 +28,7 @@ from .events import (
     Stuck,
     Sweep,
     Swept,
+    TellOfLoss,
     Told,
 )
 from .life import RESCUE_S, SHORT_S, Ending, RankLife
@@ -262,6 +263,7 @@ class Generation:
                 continue
             if life.stepping:
                 life.end(Ending.VICTIM, reason, t + RESCUE_S, t + RESCUE_S + SHORT_S)
+                self._out.add(TellOfLoss(rank))
             else:
                 life.end(Ending.VICTIM, reason, t, t + SHORT_S)
         self._signal(t)

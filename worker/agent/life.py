@@ -12,7 +12,7 @@ from .orders import RankOrder, Timeouts
 from .told import fields_of, number
 
 # What a survivor may take to learn of it, save the newest whole step and leave. A collective under way breaks at
-# once; one that is the first of its kind asks the dead rank's process, and TensorFlow gives that up after 8 to 12 s.
+# once; one that is the first of its kind would wait for 8 to 12 s, and is broken off when we tell it of the loss.
 RESCUE_S = 15.0
 SHORT_S = 1.0  # between SIGTERM and SIGKILL where nothing is to be saved
 UNKILLABLE_S = 10.0

@@ -151,6 +151,9 @@ class Shell:
     def _ask(self, do: events.Ask) -> None:
         self._workers.ask(do.rank)
 
+    def _tell_of_loss(self, do: events.TellOfLoss) -> None:
+        self._workers.tell_of_loss(do.rank)
+
     def _kill(self, do: events.Kill) -> None:
         self._workers.kill(do.rank, signal.Signals[do.signal])
 
@@ -181,6 +184,7 @@ class Shell:
         events.Write: _write,
         events.Spawn: _spawn,
         events.Ask: _ask,
+        events.TellOfLoss: _tell_of_loss,
         events.Kill: _kill,
         events.Sweep: _sweep,
         events.Look: _look,
