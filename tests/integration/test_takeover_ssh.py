@@ -20,7 +20,7 @@ from worker.contract.layout import coordinator_socket
 
 pytestmark = pytest.mark.skipif(bool(why_no_sshd()), reason=why_no_sshd())
 
-# Prints numbered lines until it may go. Its first life ends with a failure once DIE is there, on the host that it names.
+# Prints numbered lines until it may go. Its first life ends with a failure on the host that the file DIE names.
 COUNTS = """\
 import os, sys, time
 number = 0
