@@ -62,7 +62,8 @@ def offer(listener: socket.socket, birth: Birth, package: str) -> Optional[str]:
             data = wire.encode(about)
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener.fileno()]))
             sent = kept.sendmsg([data], [rights])
-            kept.sendall(data[sent:])
+            if sent < len(data):  # even nothing could not be sent to one that has refused and gone
+                kept.sendall(data[sent:])
             answer = _receive(kept, b"")
             if answer is None or answer["type"] != "willing":
                 return str((answer or {}).get("why", "the one that is kept warm has gone at this moment"))[:1000]
