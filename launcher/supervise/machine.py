@@ -220,7 +220,7 @@ class Machine(Succession):
         if heard.differ is not None:
             instructions.append(Note(records.COPIES_DIFFER, heard.differ))
         if heard.stop is not None:
-            instructions += self._stop_hosts(*heard.stop)
+            instructions += self._stop_hosts(*heard.stop, rank=heard.rank)
         if heard.left:
             return [*instructions, *self._gone(*heard.left)]
         return [*instructions, *self._conclude_if_over()]

@@ -35,11 +35,13 @@ class Planning:
         self._before: LaunchPlan | None = None
         self._bring = bring
         self._resumes = order.resumes
+        self._taken_over = False  # nothing is known of the hosts, nor where on them the checkpoint is
         self._resume_dirs: Mapping[str, str] = {}
 
     def going_on_from(self, plan: LaunchPlan) -> None:
         """The run is at this plan already, which another coordinator had made."""
         self._resumes, self._before = plan.resumes, plan
+        self._taken_over = True
 
     def look(self) -> Facts:
         """The facts of all hosts."""
@@ -81,14 +83,14 @@ class Planning:
         Raises NotFitError, SpecError or RunError.
         """
         at_work = wanted.at_work or first_at_work(self._order.spec)
-        if wanted.onward:
+        if wanted.onward or self._taken_over:
             found = newest_checkpoint(self._order.run)
             self._resumes = found.name
             self._resume_dirs = self._bring(found.folder, at_work) if found.name else {}
-        if not wanted.afresh:
+        if not (wanted.afresh or self._taken_over):
             with contextlib.suppress(NotFitError):
                 return self._plan(wanted.generation, wanted.avoid_ports, wanted.at_work)
-        self._facts = {**self._facts, **self._look(at_work)}
+        self._facts, self._taken_over = {**self._facts, **self._look(at_work)}, False
         with contextlib.suppress(NotFitError):
             return self._plan(wanted.generation, wanted.avoid_ports, wanted.at_work)
         # A small range of ports: one that was used lately and is free is better than none.

@@ -16,7 +16,7 @@ from launcher.plan.model import LaunchPlan
 from launcher.spec.model import RestartSpec
 from launcher.supervise.causes import CHECK
 from launcher.supervise.events import End, Instruction, MakePlan, Note, PlanFailed, Reach, Send, StopHow
-from launcher.supervise.generation import Generation, Outcome
+from launcher.supervise.generation import Generation, Heard, Outcome
 from launcher.supervise.muster import Muster
 from launcher.supervise.phases import Phase
 from launcher.supervise.policy import Enough, Failure, Policy
@@ -77,8 +77,8 @@ class Succession(ABC):
         """The hosts that have ranks in this generation."""
         return self._muster.at_work
 
-    def _stop_hosts(self, how: str, reason: str, without: str = "") -> list[Instruction]:
-        message = {"type": wire.STOP, "how": how, "reason": reason}
+    def _stop_hosts(self, how: str, reason: str, without: str = "", rank: int | None = None) -> list[Instruction]:
+        message = {"type": wire.STOP, "how": how, "reason": reason} | ({} if rank is None else {"rank": rank})
         return [Send(host, message) for host in self.at_work if host != without and host not in self._generation.over]
 
     # An end without a failure: the workers save at a step they agree on and leave, and another generation begins.
@@ -189,7 +189,8 @@ class Succession(ABC):
 
     def _tick(self) -> list[Instruction]:
         if self._phase is Phase.RUNNING:
-            return [Reach(host) for host in self._muster.to_look_for(self._now)]
+            looked_for = [Reach(host) for host in self._muster.to_look_for(self._now)]
+            return [*looked_for, *self._do(self._generation.tick(self._now))]
         if found := self._plan_if_ready():
             return found
         if self._now < self._due:
@@ -210,6 +211,10 @@ class Succession(ABC):
     def _to_state(self, state: RunState) -> list[Instruction]:
         before, self.state = self.state, state
         return [] if before is state else [Note(records.RUN_STATE, {"state": state.value})]
+
+    @abstractmethod
+    def _do(self, heard: Heard) -> list[Instruction]:
+        """What follows from what is known of the generation."""
 
     @abstractmethod
     def _start_if_ready(self) -> list[Instruction]:

@@ -79,6 +79,7 @@ class Lab:
             "term": term,
             "generation": plan.generation,
             "keep": 3,
+            "workers": len(plan.ranks),
             "timeouts": {
                 "stop_s": times.stop,
                 "checkpoint_s": times.checkpoint,
@@ -125,7 +126,7 @@ class Lab:
 
     def hasten(self, steps: int) -> None:
         """The training is to be over so many steps beyond the newest that is saved."""
-        saved = [step for host in self.hosts.values() for step in host.disk.published.values()]
+        saved = [step for host in self.hosts.values() if not host.doomed for step in host.disk.published.values()]
         self.total = min(self.total, max(saved, default=0) + steps)
 
     def skip(self, seconds: float) -> float:

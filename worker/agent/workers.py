@@ -20,10 +20,12 @@ from .tail import Tail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .kept import Kept, Zygote
     from .zygote import Nursery
 
 POLL_S = 0.2
 STOP_LINE = b'{"type":"stop"}\n'
+LOSS_LINE = b'{"type":"peer_lost"}\n'
 STUCK_S = 10.0
 _SWEEP_PAUSES = (0.002, 0.1)
 _PIECES_A_TURN = 4
@@ -69,6 +71,9 @@ class _NoNursery:
     def wait(self) -> float:
         return float("inf")
 
+    def give_up(self) -> Optional[Zygote]:
+        return None
+
     def close(self) -> None: ...
 
 
@@ -81,6 +86,8 @@ class Workers:
         mark: str,
         selector: selectors.BaseSelector,
         tell: Callable[[Event], None],
+        warm: bool = False,
+        kept: Optional[Kept] = None,
     ) -> None:
         self._place = place
         self._mark = mark
@@ -93,6 +100,9 @@ class Workers:
         self._stuck_told = False
         self._strangers: Dict[int, int] = {}  # statuses of children that may turn out to be forked ranks
         self._nursery: Union[Nursery, _NoNursery] = _NoNursery()
+        self._warm = warm
+        if kept is not None:
+            self._made_nursery(kept)
 
     def spawn(self, do: Spawn) -> None:
         """Start a rank. What it was in an earlier generation is forgotten: by then nothing of it is left."""
@@ -108,20 +118,27 @@ class Workers:
         if why or not do.zygote:
             self._start_cold(worker, why)
 
-    def _made_nursery(self) -> Nursery:
+    def _made_nursery(self, kept: Optional[Kept] = None) -> Nursery:
         if isinstance(self._nursery, _NoNursery):
             from .zygote import Callbacks, Nursery  # an agent of programs need not import it
 
             callbacks = Callbacks(self._born, self._not_born, self._tell)
-            self._nursery = Nursery(self._place.zygote_log, self._selector, callbacks)
+            self._nursery = Nursery(self._place.zygote_log, self._selector, callbacks, self._warm, kept)
         return self._nursery
 
     def ask(self, rank: int) -> None:
         """Ask a rank to stop. If it does not read its pipe, its deadline will see to it."""
+        self._write_to(rank, STOP_LINE)
+
+    def tell_of_loss(self, rank: int) -> None:
+        """Tell a rank that another one is gone."""
+        self._write_to(rank, LOSS_LINE)
+
+    def _write_to(self, rank: int, line: bytes) -> None:
         worker = self._workers.get(rank)
         if worker is not None and worker.berth.control is not None:
             with contextlib.suppress(OSError):
-                os.write(worker.berth.control, STOP_LINE)
+                os.write(worker.berth.control, line)
 
     def kill(self, rank: int, number: signal.Signals) -> None:
         """Signal a rank that is not reaped yet, so that its pid is its own, and its group or all of its descendants."""
@@ -144,8 +161,19 @@ class Workers:
         for process in below:
             processes.kill(process)
 
+    def give_up_zygote(self) -> Optional[Zygote]:
+        """The caller's from now on; None if there is none that can serve another run."""
+        return self._nursery.give_up()
+
+    def process_of(self, rank: int) -> Optional[Process]:
+        """The process of a rank that runs its program and is not reaped, so that its pid is its own."""
+        worker = self._workers.get(rank)
+        if worker is None or worker.child is None or worker.status is not None or not worker.started:
+            return None
+        return Process(worker.child.pid, os.getpid(), worker.child.start_time)
+
     def close(self) -> None:
-        """The end of the agent: nothing is left but the zygote, and that goes now."""
+        """The end of the agent: nothing is left but the zygote, and that goes now, unless it was given up."""
         self._nursery.close()
 
     def sweep(self, now: float) -> None:
