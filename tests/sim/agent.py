@@ -180,6 +180,15 @@ class Agent:
     def _sweep(self, _: events.Sweep) -> None:
         self._later(0.02, lambda: self.happen(events.Swept()))
 
+    def _look(self, do: events.Look) -> None:
+        def look() -> None:
+            rank = self.host.processes.get(do.rank)
+            if rank is not None:
+                waits = rank.joined and not rank.leaving
+                self.happen(events.Stands(do.rank, "T" if rank.frozen else "S", None if rank.frozen else waits))
+
+        self._later(1.0, look)
+
     def _publish(self, do: events.Publish) -> None:
         def publish() -> None:
             disk = self.host.disk
@@ -224,6 +233,7 @@ class Agent:
         events.TellOfLoss: _tell_of_loss,
         events.Kill: _kill,
         events.Sweep: _sweep,
+        events.Look: _look,
         events.Publish: _publish,
         events.MoveOutput: _move_output,
         events.Leave: _leave,

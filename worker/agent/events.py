@@ -89,6 +89,15 @@ class OutputMoved(Value):
     problem: str = ""
 
 
+class Stands(Value):
+    """What a look at the rank found: the state of its process, and where it is, as its stacks say."""
+
+    rank: int
+    state: str = ""
+    waits: Optional[bool] = None
+    at: str = ""
+
+
 class Swept(Value):
     """No process of the generation is left."""
 
@@ -126,9 +135,30 @@ class ZygoteEnded(Value):
     reason: str
 
 
-RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
-RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
-Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, ZygoteReady, ZygoteEnded, RankEvent]
+class ZygoteAdopted(Value):
+    """One that this earlier run had kept serves on."""
+
+    pid: int
+    start_time: int
+    run: str
+
+
+class Kept(Value):
+    """Agent and zygote are to stay when this run's is over: nothing of it is held any more."""
+
+    pid: int
+    start_time: int
+
+
+class NotKept(Value):
+    why: str
+
+
+RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck]
+RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck)
+ZygoteEvent = Union[ZygoteReady, ZygoteEnded, ZygoteAdopted, Kept, NotKept]
+ZYGOTE_EVENTS = (ZygoteReady, ZygoteEnded, ZygoteAdopted, Kept, NotKept)
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, ZygoteEvent, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 
@@ -179,6 +209,13 @@ class Kill(Value):
     signal: str
 
 
+class Look(Value):
+    """See whether the rank's process is stopped, and have it write down its stacks; answered by Stands."""
+
+    generation: int
+    rank: int
+
+
 class Publish(Value):
     """Verify a rank's checkpoint, move it to its final name and prune; answered by Published or NotPublished."""
 
@@ -203,11 +240,17 @@ class Sweep(Value):
     """Kill every descendant that is left; answered by Swept."""
 
 
+class Keep(Value):
+    """See that the zygote can stay for the next run, for so long; answered by Kept or NotKept."""
+
+    seconds: float
+
+
 class Leave(Value):
     """The last instruction: nothing of the run is left to mind."""
 
 
-Instruction = Union[Send, Follow, Write, Spawn, Ask, TellOfLoss, Kill, Publish, MoveOutput, Sweep, Leave]
+Instruction = Union[Send, Follow, Write, Spawn, Ask, TellOfLoss, Kill, Look, Publish, MoveOutput, Sweep, Keep, Leave]
 
 
 class Outbox:

@@ -9,6 +9,7 @@
   g<generation>/                 one folder for each life of the cluster
     rank<rank>.log               what the worker printed, standard output and error together
     rank<rank>.progress.jsonl    phases, steps, epochs
+    rank<rank>.stacks            where its threads stood when it made no progress
     rank<rank>/                  the worker's own: tmp/, checkpoints/ (not published yet), output/
   checkpoints/g<generation>-s<step>/   published by the agent, whole
   output/                        what the run leaves: model.keras, a program's files
@@ -70,6 +71,9 @@ class HostFolder(Value):
     def progress(self, generation: int, rank: int) -> str:
         return os.path.join(self.generation(generation), f"rank{rank}.progress.jsonl")
 
+    def stacks(self, generation: int, rank: int) -> str:
+        return os.path.join(self.generation(generation), f"rank{rank}.stacks")
+
     def rank(self, generation: int, rank: int) -> str:
         return os.path.join(self.generation(generation), f"rank{rank}")
 
@@ -101,6 +105,11 @@ def _digest(text: str) -> str:
 def agent_socket(root: str) -> str:
     """The abstract socket of the agent of a host folder: start lock and meeting point at once."""
     return f"\0launcher-{os.getuid()}-{_digest(os.path.realpath(root))}"
+
+
+def kept_socket(key: str) -> str:
+    """The abstract socket at which an agent that is kept warm waits for the next run with this key."""
+    return f"\0launcher-kept-{os.getuid()}-{_digest(key)}"
 
 
 def coordinator_socket(run_folder: str) -> str:
