@@ -25,7 +25,7 @@ class NoTargetError(Exception):
 
 
 class Deeds:
-    """What can be done in one scene. `views` collects the commands that were started: their ends are awaited."""
+    """What can be done in one scene. `views` are the commands that wait for the run, the newest last."""
 
     def __init__(self, scene: Scene, seen: Seen, views: list[subprocess.Popen[bytes]]) -> None:
         self._scene = scene
@@ -78,9 +78,9 @@ class Deeds:
             raise NoTargetError
         yield lambda: not lives(*target)
         yield _later(fault)
-        self._views.append(self._scene.launcher.start("attach", self._scene.run.name, "--plain"))
-        pid = target[0]
-        yield lambda: self._seen.ended or self._coordinator()[0] != pid
+        view = self._scene.launcher.start("attach", self._scene.run.name, "--plain")
+        self._views.append(view)
+        yield lambda: view.poll() is not None or self._coordinator() != target
 
     # Machines.
 

@@ -76,7 +76,7 @@ class Nemesis:
         """From `up` to the end of the last command; returns when the run has ended, or is stuck."""
         begun = time.monotonic()
         launcher, course = self._scene.launcher, self.course
-        self._main = launcher.start("up", str(self._scene.spec()), "--plain")
+        self._views.append(launcher.start("up", str(self._scene.spec()), "--plain"))
         self._seen = Seen(self._scene)
         self._deeds = Deeds(self._scene, self._seen, self._views)
         self._news = self._began = begun
@@ -94,7 +94,7 @@ class Nemesis:
             course.stuck = str(stuck)
         finally:
             self._undo_all()
-        course.codes.append(self._main.poll())
+        course.codes.append(self._views[-1].poll())
         course.generations = self._seen.generation
         course.seconds = time.monotonic() - begun
         return course
@@ -106,7 +106,8 @@ class Nemesis:
         return self._seen.begun
 
     def _over(self) -> bool:
-        return self._main.poll() is not None
+        """Whether the command has ended that waits for the run; of a run without a coordinator it knows nothing."""
+        return self._views[-1].poll() is not None and not self._pending_of(Kind.KILL_COORDINATOR)
 
     def _moment(self, fault: Fault) -> Callable[[], bool]:
         seen, step = self._seen, self._seen.step
@@ -149,9 +150,9 @@ class Nemesis:
         """Whether it hit."""
         if self._over() or (fault.kind is Kind.KILL_COORDINATOR and self._pending_of(fault.kind)):
             return False
-        deed = self._deeds.do(fault)
         strike = Strike(fault, time.time(), self._seen.generation, self._seen.step)
         try:
+            deed = self._deeds.do(fault)
             ready = next(deed)
         except NoTargetError:
             return False
@@ -174,9 +175,9 @@ class Nemesis:
         done = launcher.run("down", self._scene.run.name, check=None, timeout_s=90)
         self._tell(f"down: {done.returncode}")
         self._turns(lambda: False)
-        self.course.codes.append(self._main.poll())
-        if self._main.poll() == 130:
-            self._main = launcher.start("resume", self._scene.run.name, "--plain")
+        self.course.codes.append(self._views[-1].poll())
+        if self.course.codes == [130]:
+            self._views.append(launcher.start("resume", self._scene.run.name, "--plain"))
             lives = len(seen.of_run("generation_started"))
             self._turns(lambda: len(seen.of_run("generation_started")) > lives)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.chaos.checker import check
 from tests.chaos.checker.evidence import Evidence, Reference, checkpoints, read_journal
 from tests.chaos.checker.survey import left_alive
-from tests.chaos.grounds import Grounds, Scene
+from tests.chaos.grounds import JOB, Grounds, Scene
 from tests.chaos.nemesis import Course, Nemesis
 from tests.chaos.plan import MOST_EPOCHS, History
+from tests.integration.harness import ROOT
 
 Tell = Callable[[str], None]
 
@@ -35,7 +38,10 @@ class Trial:
 
 @dataclass
 class Court:
-    """Runs histories one after another. `keep` is where the files of those are left in which something did not hold."""
+    """Runs histories one after another.
+
+    `keep` is where the files of those are left in which something did not hold, and what untouched runs computed.
+    """
 
     grounds: Grounds
     keep: Path
@@ -67,16 +73,22 @@ class Court:
     def _reference(self, workers: int) -> Reference:
         """What a run of so many workers computes that nobody touches, step by step."""
         if workers not in self._references:
-            history = History(0, workers, "local", tuple(range(workers)), self.longest, False, ())
-            scene = self.grounds.scene(history)
-            spec = scene.spec(every="1 steps")
-            self.tell(f"untouched run with {workers} workers")
-            done = scene.launcher.run("up", str(spec), "--plain", timeout_s=240, check=None)
-            if done.returncode:
-                raise UntouchedError(f"`up` ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-            self._references[workers] = _told_by(scene)
-            self.grounds.sweep(scene)
+            place = self.keep / f"untouched-{workers}-{self.longest}-{_code()}.json"
+            self._references[workers] = _read(place) or self._untouched(workers)
+            _write(place, self._references[workers])
         return self._references[workers]
+
+    def _untouched(self, workers: int) -> Reference:
+        history = History(0, workers, "local", tuple(range(workers)), self.longest, False, ())
+        scene = self.grounds.scene(history)
+        spec = scene.spec(every="1 steps")
+        self.tell(f"untouched run with {workers} workers")
+        done = scene.launcher.run("up", str(spec), "--plain", timeout_s=240, check=None)
+        if done.returncode:
+            raise UntouchedError(f"`up` ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        reference = _told_by(scene)
+        self.grounds.sweep(scene)
+        return reference
 
     def _evidence(self, scene: Scene, nemesis: Nemesis, reference: Reference) -> Evidence:
         history, course, launcher = scene.history, nemesis.course, scene.launcher
@@ -138,3 +150,30 @@ def _told_by(scene: Scene) -> Reference:
             f"it saved {len(arrays)} of {scene.history.steps} steps: {journal.of('checkpoint_refused')}"
         )
     return Reference(arrays, {entry["epoch"]: entry for entry in state["history"]}, state["fingerprint"])
+
+
+def _code() -> str:
+    """What an untouched run's bits depend on, besides this machine: the trainer, the job, the libraries."""
+    digest = hashlib.sha256()
+    for path in (*sorted((ROOT / "worker").rglob("*.py")), *sorted(JOB.glob("*.py"))):
+        digest.update(path.read_bytes())
+    for library in ("tensorflow", "keras", "numpy"):
+        digest.update(version(library).encode())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> Reference | None:
+    """An untouched run that an earlier command wrote down."""
+    try:
+        told = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    arrays, epochs = ({int(key): value for key, value in told[name].items()} for name in ("arrays", "epochs"))
+    return Reference(arrays, epochs, told["fingerprint"])
+
+
+def _write(path: Path, reference: Reference) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(dataclasses.asdict(reference)))
+    temporary.replace(path)

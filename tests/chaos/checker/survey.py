@@ -13,14 +13,20 @@ DEADLINE_S = 25.0
 
 
 def left_alive(
-    run: Path, rooms: Mapping[str, Path], *, tag: str, keepers: Mapping[str, int], ours: Collection[int]
+    run: Path,
+    rooms: Mapping[str, Path],
+    *,
+    tag: str,
+    keepers: Mapping[str, int],
+    ours: Collection[int],
+    deadline_s: float = DEADLINE_S,
 ) -> list[str]:
     """Processes, sockets and locks of a run, once there are none, or after the deadline: an agent leaves by itself.
 
     `tag` is in the environment of every process that this machine's launcher has started; `keepers` are the ancestors
     of everything on hosts; `ours` are processes that may be there.
     """
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while True:
         found = [*_processes(run.name, tag, keepers, ours), *_sockets(run, rooms, keepers), *_locks(run, rooms)]
         if not found or time.monotonic() > deadline:
