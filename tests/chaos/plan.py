@@ -12,7 +12,7 @@ Direction = Literal["both", "in", "out"]
 
 STEPS_PER_EPOCH = 5
 MOST_EPOCHS = 80
-TAKES_OVER_FAR = False  # whether `attach` takes a run on other machines in hand: the one place that says so
+TAKES_OVER_FAR = True  # whether `attach` takes a run on other machines in hand: the one place that says so
 
 
 class Kind(Enum):
