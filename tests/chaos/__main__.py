@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,8 @@ def main() -> int:
             history = draw(asked.seed, number, ground, asked.faults)
             print(f"{number}: {history.ground} {len(history.hosts)} workers: {'; '.join(map(str, history.faults))}")
         return 0
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # so that hosts, disks and runs are taken down
     tally = Tally(asked.json)
     until = time.monotonic() + asked.minutes * 60
     with (
