@@ -179,7 +179,7 @@ def _moment(chance: random.Random, before: Kind | None, *, last: bool) -> tuple[
         return When.ENDING, chance.randint(0, 6)
     if before in ENDS_GENERATION and chance.random() < 0.45:
         return chance.choice((When.RESTARTING, When.STARTING, When.AT_ONCE)), 0
-    if before is not None and chance.random() < 0.15:
+    if before is not None and chance.random() < (0.6 if before in FULL else 0.15):
         return When.AT_ONCE, 0
     return (When.SAVED, chance.randint(1, 2)) if chance.random() < 0.2 else (When.STEPS, chance.randint(1, 20))
 
