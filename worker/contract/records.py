@@ -25,11 +25,16 @@ RESULT = "result"  # test_loss, test_accuracy, model: file name under the rank's
 FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; maybe step, differs
 
 # An agent's journal, `hosts/<host>/events.jsonl`; every record also has `seq`, counted from 1.
-AGENT_STARTED = "agent_started"  # pid, warden_pid, start_time, boot_id, machine_id, host, run, code
+# pid, warden_pid, start_time, boot_id, machine_id, host, run, code; warm: the run that had kept this very process, or
+# not_warm: why one that was kept did not serve
+AGENT_STARTED = "agent_started"
 COMMANDED_BY = "commanded_by"  # term
 COORDINATOR_GONE = "coordinator_gone"  # term
 ZYGOTE_READY = "zygote_ready"  # pid, start_time, seconds: it has imported the trainer; workers are forked off it
 ZYGOTE_ENDED = "zygote_ended"  # pid, reason
+ZYGOTE_KEPT = "zygote_kept"  # pid, start_time, seconds: agent and zygote stay for so long, for the next `up`
+ZYGOTE_NOT_KEPT = "zygote_not_kept"  # reason: why it does not stay, though that was wanted
+ZYGOTE_ADOPTED = "zygote_adopted"  # pid, start_time, run: the one that had kept it
 # Of a trainer's rank also `forked: true`, or `cold`, why it was not forked off a zygote where that was wanted.
 RANK_STARTED = "rank_started"  # generation, rank, pid, start_time (clock ticks since boot), state
 RANK_FIRST_STEP = "rank_first_step"  # generation, rank, step
