@@ -41,6 +41,7 @@ from launcher.stage.goods import dataset_there, goods_of
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
+from launcher.supervise.clocks import Offset
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
@@ -68,7 +69,17 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     with _timed(took, "examined"):
         first = planning.first(fleet.examine)
     again = _planner(fleet, planning, stage_here)
-    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering, took)
+    return Prepared(
+        order,
+        fleet.hosts,
+        first,
+        again,
+        fleet.activated,
+        fleet.clocks,
+        fleet.gathering,
+        took,
+        offsets=fleet.offsets,
+    )
 
 
 def take_over(order: Order, front: Front, stage_here: StageHere, plan: LaunchPlan, behind: Container[str]) -> Prepared:
@@ -132,6 +143,7 @@ class Fleet:
         self._staged = Staged()
         self._visits: dict[str, Visit] = {}
         self._looked = remote.Looked({}, {})
+        self.offsets: Mapping[str, Offset] = {}
         self.clocks: Mapping[str, float] = {}  # how far they are ahead, of hosts where they are wrong
 
     @property
@@ -261,6 +273,7 @@ class Fleet:
         )
         preflight.refuse(examined.findings, spec=spec.path)
         self.clocks = wrong(examined.seen)
+        self.offsets = {host.name: Offset(found.clock_s, found.clock_error_s) for host, found in examined.seen.hosts}
         plan = examined.seen.plan or planner(self._with_data(examined.seen.facts))
         self._hand_over({host.name for host in plan.hosts})
         return plan
