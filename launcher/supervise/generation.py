@@ -8,7 +8,18 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import RESUME, UNFIT_REASONS, Found, RankEnd, about, explain, rank_end, root_cause
+from launcher.supervise.causes import (
+    RESUME,
+    UNFIT_REASONS,
+    Found,
+    Kind,
+    RankEnd,
+    about,
+    explain,
+    kind_of,
+    rank_end,
+    root_cause,
+)
 from launcher.supervise.policy import Failure, Signature
 from launcher.supervise.stalls import KINDS as OF_STALLS
 from launcher.supervise.stalls import Stalls
@@ -18,6 +29,7 @@ from worker.contract.states import RankState, RunState
 
 # Ends that come of the program itself: told by the worker or by its exit, and not by what happened to it.
 _NOT_ITS_OWN = frozenset({"peer", "port", "environment"})
+_LAST = frozenset({"end", "asked", "rescue"})  # checkpoints after which workers leave anyway
 
 
 @dataclass(frozen=True)
@@ -84,14 +96,24 @@ class Generation:
             "progressed": failure.progressed,
         }
 
+    def as_planned_end(self, reason: str) -> dict[str, Any]:
+        """The fields of a RESTART record after an end that nothing was lost by."""
+        generation = self.plan.generation
+        return {"generation": generation, "message": reason, "pause_s": 0.0, "progressed": True, "planned": True}
+
     @property
     def all_over(self) -> bool:
-        return self.over >= {host.name for host in self.plan.hosts}
+        return self.over >= {host.name for host in self.plan.at_work}
 
     @property
     def progressed(self) -> bool:
         """Whether a step is known to have been done, or saved."""
         return self._stepped
+
+    def is_checkpoint(self, event: Mapping[str, Any]) -> bool:
+        """Whether one was published that was due: at another step no generation is ended without need."""
+        of_this = event.get("generation") == self.plan.generation
+        return of_this and event.get("type") == records.CHECKPOINT and event.get("why") not in _LAST
 
     def hear(self, host: str, event: Mapping[str, Any]) -> Heard:
         """Take in a record of a host's journal; what follows from it. One of another generation says nothing."""
@@ -174,6 +196,12 @@ class Generation:
             return Heard()
         self.reacted = True
         return Heard(stop=(how, reason, without))
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether ranks say that they lost their peers, and nobody is known to have died."""
+        found = root_cause(list(self._ends.values()))
+        return found is not None and kind_of(found.end) is Kind.VICTIM and not self.lost
 
     def outcome(self, *, stopping: bool) -> Outcome:
         """What its end was. `stopping`: somebody had asked for a stop."""
