@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from launcher.errors import LauncherError, NotFitError
+from launcher.errors import ApartError, LauncherError, NotFitError
 from launcher.plan.model import LaunchPlan
 from launcher.supervise.events import MakePlan, PlanFailed, PlanMade
 
@@ -62,7 +62,8 @@ class Planner:
         except LauncherError as error:
             # At a restart what does not fit now may fit later: a host may be coming back, a disk may be full.
             hosts = error.hosts if isinstance(error, NotFitError) else frozenset()
-            answer = PlanFailed(error.message, error.hint, fatal=not wanted.onward, hosts=hosts)
+            apart = isinstance(error, ApartError)
+            answer = PlanFailed(error.message, error.hint, fatal=not wanted.onward, hosts=hosts, apart=apart)
         except Exception as error:  # a defect must not leave the run without an answer
             answer = PlanFailed(f"planning failed: {type(error).__name__}: {error}", "see coordinator.log", fatal=True)
         self._answers.put(answer)

@@ -84,6 +84,8 @@ GENERATION_ENDING = "generation_ending"
 STOP_REQUESTED = "stop_requested"  # how, by
 LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
 LINK_BACK = "link_back"  # host, seconds: for which it was lost
+# host, why, unreachable: while it had ranks, its agent is gone; or a generation failed and it was waited for in vain
+HOST_LOST = "host_lost"
 REMARK = "remark"  # text: something that a person should know
 # rank, host, generation, how, message, hint, log (path), lines: [last of its log]; also: [{rank, host, how}], which may
 # as well have been the first
