@@ -86,20 +86,28 @@ def _generation_started(told: RunTold, record: Record) -> None:
         return
     ranks = [(integer(item, "rank"), text(item, "host")) for item in objects(record, "ranks")]
     told.epochs = integer(record, "epochs") or told.epochs
-    told.unreachable = {}  # it does not start before every host obeys
+    told.unreachable = {}  # it does not start before every host that is at work obeys
     told.generations[generation] = GenerationView(
         generation=generation,
         started_at=number(record, "t"),
         resumes=text(record, "resumes"),
         ranks=tuple(sorted((rank, host) for rank, host in ranks if rank is not None and safe_name(host))),
+        without=_without(record),
     )
+
+
+def _without(record: Record) -> dict[str, str]:
+    found = record.get("without")
+    hosts = [host for host in found if isinstance(host, str)][:_MOST_HOSTS] if isinstance(found, dict) else []
+    return {host: text(dict(found or {}), host) for host in hosts}
 
 
 def _restart(told: RunTold, record: Record) -> None:
     generation, message = integer(record, "generation") or 0, text(record, "message")
     if len(told.failures) < _MOST_REMARKS:
         pause = number(record, "pause_s") or 0.0
-        told.failures.append(FailureView(generation, message, number(record, "t"), pause))
+        planned = record.get("planned") is True
+        told.failures.append(FailureView(generation, message, number(record, "t"), pause, planned))
     if generation in told.generations:
         told.generations[generation] = replace(told.generations[generation], reason=message)
 
