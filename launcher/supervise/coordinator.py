@@ -41,6 +41,7 @@ from launcher.supervise.events import (
     Yield,
 )
 from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
+from launcher.supervise.inherited import Inherited
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
@@ -103,6 +104,7 @@ class Coordinator:
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
+        self._inherited = Inherited(run, plan.generation if under_way is not None else 0)
         self._conclusion: End | None = None
         self._started = (
             under_way is not None
@@ -222,7 +224,12 @@ class Coordinator:
             self._links.close(host)  # it is for the machine to say whether an agent is to be started there
             self._over.add(host)
             self._catch_up(host)
-            self._tell(HostGone(host, self._why_absent(host, message)))
+            machine = self._machine
+            ending = machine.stopping is not None or machine.breaking
+            if not ending and self._inherited.is_yet_to_start(host, machine.plan.generation):
+                self._links.open(host, start=True)
+            else:
+                self._tell(HostGone(host, self._why_absent(host, message)))
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
