@@ -49,6 +49,7 @@ from launcher.supervise.orders import start_message
 from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
+from launcher.supervise.reign import Reign, SupersededError
 from launcher.supervise.signals import wakened
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
@@ -88,6 +89,7 @@ class Coordinator:
         self._replan = replan
         self._secrets = secrets
         self._journal = journal
+        self._reign = Reign(run.journal, term)
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
         self._under_way = under_way
@@ -122,13 +124,17 @@ class Coordinator:
         coordinator's now, and nothing was written."""
         with wakened() as self._wake:
             self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
-            self._perform(self._first_instructions())
-            while not self._machine.ended:
-                self._turn(0.5)
-                self._journal.retry()
-                self._tell(Tick())
-            if self._conclusion is not None:
-                self._part(self._conclusion)
+            try:
+                self._perform(self._first_instructions())
+                while not self._machine.ended:
+                    self._turn(0.5)
+                    self._journal.retry()
+                    self._tell(Tick())
+                if self._conclusion is not None:
+                    self._part(self._conclusion)
+            except SupersededError as error:
+                self._perform([Yield(str(error))])
+                return None
         return self._conclusion
 
     def _first_instructions(self) -> list[Instruction]:
@@ -141,7 +147,9 @@ class Coordinator:
     # Turning.
 
     def _turn(self, timeout: float) -> None:
-        for key, _ in self._selector.select(timeout):
+        ready = self._selector.select(timeout)
+        self._reign.check()  # before anything is done: this process may have slept while another one came
+        for key, _ in ready:
             key.data()
         if self._home:
             self._home.tend()

@@ -83,7 +83,8 @@ def _start(
                 if end is not None:
                     when_over(run)
                 for text in hooks.finish():
-                    patient.append(records.REMARK, text=text)
+                    if end is not None:  # else the journal is another coordinator's
+                        patient.append(records.REMARK, text=text)
             finally:
                 patient.close()
 
