@@ -12,7 +12,6 @@ from typing import Any
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
-from launcher.runs.clocks import by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_words
@@ -20,6 +19,7 @@ from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
 from launcher.supervise.causes import trace_of
+from launcher.supervise.clocks import Clocks
 from launcher.supervise.control import ControlServer
 from launcher.supervise.disks import Disks
 from launcher.supervise.events import (
@@ -80,7 +80,7 @@ class Coordinator:
         term: int,
         under_way: UnderWay | None = None,
         activated: Mapping[str, Activated] | None = None,
-        clocks: Mapping[str, float] | None = None,
+        clocks: Clocks | None = None,
         remarks: Callable[[], list[str]] = list,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
@@ -93,14 +93,13 @@ class Coordinator:
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
         self._under_way = under_way
-        policy = Policy(spec.restart)
-        if under_way is not None:
-            policy.recall([(time.monotonic() - ago, progressed) for ago, progressed in under_way.failures])
-        self._machine = Machine(plan, term, spec.timeouts.connect, policy)
+        failures = under_way.failures_at(time.monotonic()) if under_way is not None else ()
+        self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart), failures)
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = {} if activated is None else activated  # of hosts that come back it may change
-        self._clocks = clocks or {}
+        self._activating = {host.name for host in spec.hosts if host.activate is not None}
+        self._clocks = clocks or Clocks()
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
@@ -108,10 +107,8 @@ class Coordinator:
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._inherited = Inherited(run, plan.generation if under_way is not None else 0)
         self._conclusion: End | None = None
-        self._started = (
-            under_way is not None
-        )  # ranks, of any generation: else no host has anything that is worth waiting for
-        self._over: set[str] = set()  # hosts on which no rank of ours is alive
+        self._started = under_way is not None  # ranks, of any generation: else no host has what is worth waiting for
+        self._over = {host.name for host in plan.hosts if not host.ranks}  # where no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
 
@@ -120,8 +117,7 @@ class Coordinator:
         return self._machine.state
 
     def run(self) -> End | None:
-        """Blocks until the run has ended, everything is gone and the end is written down. None: it is another
-        coordinator's now, and nothing was written."""
+        """Blocks until the run has ended, all is gone and the end is written down; None if another one has it now."""
         with wakened() as self._wake:
             self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
             try:
@@ -140,9 +136,9 @@ class Coordinator:
     def _first_instructions(self) -> list[Instruction]:
         if self._under_way is None:
             return self._machine.begin(time.monotonic())
-        for host in self._machine.hosts:
+        for host in self._machine.at_work:
             self._links.expect(host)
-        return self._machine.take_over(self._under_way.stop)
+        return self._machine.take_over(self._under_way.stop, self._under_way.ending)
 
     # Turning.
 
@@ -158,8 +154,8 @@ class Coordinator:
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
         for text in self._remarks():
             self._journal.append(records.REMARK, text=text)
-        stopping, breaking = self._machine.stopping, self._machine.breaking
-        self._links.patience_s = patience_s(stopping, breaking, self._spec.timeouts)
+        stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
+        self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
         self._links.tend()
 
     def _tell(self, event: Event) -> None:
@@ -184,15 +180,13 @@ class Coordinator:
                     print(f"another coordinator has the run ({why}): this one goes", flush=True)
 
     def _start_ranks(self, host: str) -> None:
-        spec = next((one for one in self._spec.hosts if one.name == host), None)
-        if spec is not None and spec.activate is not None and host not in self._activated:
-            # Another coordinator was to start them, and what it knew of the host's environment went with it.
-            self._links.close(host)
+        if host in self._activating and host not in self._activated:
+            self._links.close(host)  # another coordinator was to start them: what it knew of the environment is gone
             self._tell(HostGone(host, "its workers had not been started yet when the coordinator went"))
             return
-        plan, self._started = self._machine.plan, True
+        self._started = True
         self._over.discard(host)
-        self._links.send(host, self._start_message(plan, host))
+        self._links.send(host, self._start_message(self._machine.plan, host))
 
     def _plan_next(self, wanted: MakePlan) -> LaunchPlan:
         """In a thread of its own: what the next generation needs may have to come home first."""
@@ -209,6 +203,8 @@ class Coordinator:
             return
         if isinstance(answer, PlanMade):
             self._journal.append(records.REPLANNED, generation=answer.plan.generation, resumes=answer.plan.resumes)
+            if self._home:
+                self._home.goes_on_with(answer.plan)
         self._tell(answer)
 
     # What comes over the links.
@@ -227,14 +223,16 @@ class Coordinator:
         """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
             self._boots[host] = str(message.get("boot_id", ""))
+            if self._home:
+                self._home.found(host)
+            if host not in self._machine.at_work and not message.get("busy"):
+                self._over.add(host)
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._links.close(host)  # it is for the machine to say whether an agent is to be started there
             self._over.add(host)
             self._catch_up(host)
-            machine = self._machine
-            ending = machine.stopping is not None or machine.breaking
-            if not ending and self._inherited.is_yet_to_start(host, machine.plan.generation):
+            if self._inherited.is_yet_to_start(host, self._machine):
                 self._links.open(host, start=True)
             else:
                 self._tell(HostGone(host, self._why_absent(host, message)))
@@ -263,20 +261,25 @@ class Coordinator:
         """No stream to the host can be had."""
         if self._home:
             self._home.lost(host)
-        self._tell(HostGone(host, why))
+        self._tell(HostGone(host, why, unreachable=True))
 
     def link_lost(self, host: str, why: str) -> None:
         """Training goes on there, unseen."""
+        if host not in self._machine.at_work:  # nothing does: as long as it is away, it is nobody's reserve
+            self.gone(host, why)
+            return
         self._journal.append(records.LINK_LOST, host=host, why=why)
 
     def link_back(self, host: str, after_s: float) -> None:
         """What was missed comes now."""
+        if host not in self._machine.at_work:
+            return
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
     def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the shell itself keeps of an agent's record; returned by this machine's clock, with what only the rank's
         log can tell of it."""
-        event = by_ours(event, self._clocks.get(host, 0.0))
+        event = self._clocks.by_ours(host, event)
         kind = event.get("type")
         if told := self._disks.heard_of(host, event):
             self._journal.append(records.REMARK, text=told)

@@ -42,6 +42,7 @@ class Homecoming:
         self._begun = False
         self._hindered = ""  # by another process that brings the same home
         self._not_before = 0.0
+        self._lost: set[str] = set()
 
     def begin(self) -> None:
         """Follow every log; checkpoints and output of the chief's host, too. Called again, it does nothing."""
@@ -71,16 +72,23 @@ class Homecoming:
             self._there.pop(str(event.get("name")), None)
         if event.get("type") == records.CHECKPOINT:
             self._there[str(event.get("name"))] = host
-            if not self._begun:
-                return
-            try:
-                self._gathering.start_bulk(host)
-            except LauncherError as error:
-                self._remarks.put(error.message)
+            if self._begun:
+                self._start_bulk(host)
 
     def lost(self, host: str) -> None:
-        """Nothing is expected of this host any more."""
+        """Nothing is expected of this host any more, unless it is `found` again."""
+        self._lost.add(host)
         self._gathering.lost(host)
+
+    def found(self, host: str) -> None:
+        """The host is there."""
+        self._lost.discard(host)
+
+    def goes_on_with(self, plan: LaunchPlan) -> None:
+        """Another generation begins: its chief may be on another host, and what that leaves is to come, too."""
+        self._chief = plan.ranks[0].host
+        if self._begun:
+            self._start_bulk(self._chief)
 
     def tend(self) -> None:
         """Write down what the gatherers have to say. Call it every turn."""
@@ -96,9 +104,15 @@ class Homecoming:
 
     def _settle(self, timeout_s: float) -> list[str]:
         if self._begun or not self._hindered:
-            return self._gathering.settle(timeout_s)
+            return self._gathering.settle(timeout_s, without=tuple(self._lost))
         time.sleep(min(timeout_s, _PIECE_S))
         return [self._hindered]
+
+    def _start_bulk(self, host: str) -> None:
+        try:
+            self._gathering.start_bulk(host)
+        except LauncherError as error:
+            self._remarks.put(error.message)
 
     def await_newest(self, is_here: Callable[[str], bool]) -> None:
         """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread."""
@@ -125,6 +139,7 @@ class Homecoming:
                 break
         self._gathering.stop()
         self.tend()
+        missing += [f"{host} cannot be reached" for host in sorted(self._lost)]
         if missing:
             self._journal.append(
                 records.REMARK, text=f"not all is home ({'; '.join(missing)}): `launcher fetch` brings the rest"

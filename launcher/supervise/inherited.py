@@ -7,6 +7,7 @@ from pathlib import Path
 from launcher.runs.fields import integer
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read
+from launcher.supervise.machine import Machine
 from worker.contract import records
 
 
@@ -26,10 +27,11 @@ class Inherited:
         self._generation = generation
         self._told: set[str] = set()
 
-    def is_yet_to_start(self, host: str, generation: int) -> bool:
+    def is_yet_to_start(self, host: str, machine: Machine) -> bool:
         """Whether an agent is to be started on a host that has none, since no rank of this generation ever was there:
         an agent that is told of none leaves soon. Only once of each host: if it does not start, the host is lost."""
-        if generation != self._generation or host in self._told:
+        generation, is_ending = machine.plan.generation, machine.stopping or machine.ending or machine.breaking
+        if generation != self._generation or is_ending or host in self._told:
             return False
         self._told.add(host)
         return not has_started(self._run, host, generation)

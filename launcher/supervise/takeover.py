@@ -81,10 +81,10 @@ def prepare(order: Order, plan: LaunchPlan, front: Front) -> Prepared:
     events = read(run.journal)
     left = under_way(events, time.time())
     if not order.spec.plain:
-        from launcher.supervise import away  # paramiko and all that: not for a run on this machine alone
+        from launcher.supervise import regained  # paramiko and all that: not for a run on this machine alone
 
         behind = {host.name for host in plan.hosts if host.ranks and not has_started(run, host.name, plan.generation)}
-        return replace(away.take_over(order, front, stage_here, plan, behind), under_way=left)
+        return replace(regained.take_over(order, front, stage_here, plan, behind), under_way=left)
     codes = {host.name: host.code for host in plan.hosts if host.code}
     sources = {rank.host: rank.cwd for rank in plan.ranks if rank.cwd}
 
@@ -97,12 +97,17 @@ def prepare(order: Order, plan: LaunchPlan, front: Front) -> Prepared:
 def under_way(events: Sequence[Record], now: float) -> UnderWay:
     """What the journal says that had been asked, and what had failed. Pure."""
     stop: StopHow | None = None
-    failures: list[tuple[float, bool]] = []
+    failures: list[tuple[float, bool, str]] = []
+    ending = ""
     newest = newest_begun(events)
     for record in of_this_life(events):
         if record["type"] == records.STOP_REQUESTED:
             stop = "now" if text(record, "how") == "now" else "graceful"
+        elif record["type"] == records.GENERATION_ENDING and integer(record, "generation") == newest:
+            ending = text(record, "reason")
         elif record["type"] == records.RESTART and integer(record, "generation") != newest:
             # That of the newest generation is found again from what the agents tell.
-            failures.append((max(0.0, now - (number(record, "t") or now)), bool(record.get("progressed", True))))
-    return UnderWay(stop, tuple(failures))
+            ago = max(0.0, now - (number(record, "t") or now))
+            if not record.get("planned"):
+                failures.append((ago, bool(record.get("progressed", True)), text(record, "host")))
+    return UnderWay(stop, tuple(failures), ending)

@@ -15,6 +15,7 @@ from ..contract.value import Value, made
 from . import events
 from .events import RANK_EVENTS, Event, Follow, Instruction, Leave, Outbox, RankEvent, Send
 from .generation import Generation
+from .keeping import Keeping
 from .orders import BadOrderError, parse_order, seconds, whole
 from .told import MOST_TEXT
 
@@ -68,6 +69,7 @@ class Core:
         self._idle_until = FIRST_GRACE_S
         self._must_leave = ""
         self._disk_is_full = False
+        self._keeping = Keeping(self._out)
         self.left = False
         self._out.write(records.AGENT_STARTED, host=identity.host, run=identity.run, pid=identity.pid,
                         boot_id=identity.boot_id, code=identity.code, **identity.more)  # fmt: skip
@@ -241,7 +243,10 @@ class Core:
         self._of_commander(client, message)
         if self._busy():
             raise BadOrderError(f"generation {self._last_generation} has not ended")
-        self._must_leave = "asked to leave"
+        keep_s = seconds(message.get("keep_s", 0.0), "keep_s")
+        if not self._must_leave:
+            self._must_leave = "asked to leave"
+            self._keeping.wish(0.0 if self._disk_is_full else keep_s, self._generation)
         self._maybe_leave()
 
     # The ranks.
@@ -252,6 +257,7 @@ class Core:
             return
         generation.on(event, self._t)
         if generation.over:
+            self._keeping.ended(generation)
             self._idle_until = self._t + GRACE_S
             if self._must_leave:
                 self._maybe_leave()
@@ -271,11 +277,10 @@ class Core:
                 self._generation.stop_bereft(event.reason, self._t)
             self._maybe_leave()
 
-    def _zygote_ready(self, event: events.ZygoteReady) -> None:
-        self._out.write(records.ZYGOTE_READY, pid=event.pid, start_time=event.start_time, seconds=event.seconds)
-
-    def _zygote_ended(self, event: events.ZygoteEnded) -> None:
-        self._out.write(records.ZYGOTE_ENDED, pid=event.pid, reason=event.reason[:MOST_TEXT])
+    def _of_zygote(self, event: events.ZygoteEvent) -> None:
+        self._keeping.on(event)
+        if self._must_leave:
+            self._maybe_leave()
 
     # Time.
 
@@ -299,7 +304,7 @@ class Core:
                        states={str(rank): str(life.state) for rank, life in lives.items()})  # fmt: skip
 
     def _maybe_leave(self) -> None:
-        if self._busy():
+        if self._busy() or self._keeping.asked:
             return
         reason = self._must_leave
         if not reason:
@@ -320,8 +325,7 @@ class Core:
         events.DiskFull: _disk_full,
         events.DiskRoom: _disk_room,
         events.Bereft: _bereft,
-        events.ZygoteReady: _zygote_ready,
-        events.ZygoteEnded: _zygote_ended,
+        **dict.fromkeys(events.ZYGOTE_EVENTS, _of_zygote),
         **dict.fromkeys(RANK_EVENTS, _of_ranks),
     }
     _MESSAGES: Dict[str, Callable[["Core", int, wire.Message], None]] = {  # noqa: RUF012

@@ -59,10 +59,15 @@ class Generation:
         self._finished_at: Optional[float] = None
         self._publishing: Set[str] = set()
         self._sweeping = False
-        self._swept = False
+        self._swept = self._stuck = False
         for rank in order.ranks:
             zygote = order.zygote and is_trainer(rank)
             out.add(Spawn(order.generation, rank, zygote, order.timeouts.start_s / 3))
+
+    @property
+    def flawless(self) -> bool:
+        """Whether every rank has finished, and none left anything behind that could not be ended."""
+        return not self._stuck and all(life.state is RankState.FINISHED for life in self.ranks.values())
 
     def alive(self) -> List[int]:
         return [rank for rank, life in sorted(self.ranks.items()) if life.alive]
@@ -166,7 +171,8 @@ class Generation:
         life = self.ranks[event.rank]
         if life.leaving is not None:
             return
-        how = {"exit_code": event.exit_code} if event.signal is None else {"signal": event.signal}
+        how: Dict[str, Any] = {"exit_code": event.exit_code} if event.signal is None else {"signal": event.signal}
+        how.update({name: text for name, text in (("oom", event.oom), ("memory", event.memory)) if text})
         if not life.order.chief:
             self._ended(event.rank, how, life.verdict(event.exit_code), t)
             return
@@ -213,6 +219,7 @@ class Generation:
         self._conclude()
 
     def _was_stuck(self, event: Stuck, _t: float) -> None:
+        self._stuck = True
         self._out.write(records.LEFTOVERS, generation=self.number, pids=event.pids)
 
     def _conclude(self) -> None:

@@ -25,11 +25,16 @@ RESULT = "result"  # test_loss, test_accuracy, model: file name under the rank's
 FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; maybe step, differs
 
 # An agent's journal, `hosts/<host>/events.jsonl`; every record also has `seq`, counted from 1.
-AGENT_STARTED = "agent_started"  # pid, warden_pid, start_time, boot_id, machine_id, host, run, code
+# pid, warden_pid, start_time, boot_id, machine_id, host, run, code; warm: the run that had kept this very process, or
+# not_warm: why one that was kept did not serve
+AGENT_STARTED = "agent_started"
 COMMANDED_BY = "commanded_by"  # term
 COORDINATOR_GONE = "coordinator_gone"  # term
 ZYGOTE_READY = "zygote_ready"  # pid, start_time, seconds: it has imported the trainer; workers are forked off it
 ZYGOTE_ENDED = "zygote_ended"  # pid, reason
+ZYGOTE_KEPT = "zygote_kept"  # pid, start_time, seconds: agent and zygote stay for so long, for the next `up`
+ZYGOTE_NOT_KEPT = "zygote_not_kept"  # reason: why it does not stay, though that was wanted
+ZYGOTE_ADOPTED = "zygote_adopted"  # pid, start_time, run: the one that had kept it
 # Of a trainer's rank also `forked: true`, or `cold`, why it was not forked off a zygote where that was wanted.
 RANK_STARTED = "rank_started"  # generation, rank, pid, start_time (clock ticks since boot), state
 RANK_FIRST_STEP = "rank_first_step"  # generation, rank, step
@@ -46,9 +51,9 @@ CHECKPOINT_REFUSED = (
 CHECKPOINT_PRUNED = "checkpoint_pruned"  # name, and why if it should have stayed until it was home
 RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
 RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds after SIGKILL
-RANK_ENDED = (
-    "rank_ended"  # generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended
-)
+# generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended. Of a SIGKILL that
+# nobody of the run sent: memory (how full it was), oom (where the kernel says that it had run out)
+RANK_ENDED = "rank_ended"
 # Ranks that are here do no steps, or no first one. Written after a look at them (`standing`), before anybody is ended.
 STALLED = "stalled"  # generation, what, ranks
 START_TIMEOUT = "start_timeout"  # generation, what, ranks
@@ -63,7 +68,7 @@ AGENT_LEFT = "agent_left"  # reason
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
 RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
 # pid, start_time, boot_id, term, remote: hosts on other machines, took: {reached, made_ready, examined: seconds},
-# clocks: {host: seconds ahead} of those that are wrong
+# clocks: {host: seconds ahead} of those that are wrong, offsets: {host: [seconds ahead, give or take]} of all machines
 COORDINATOR_STARTED = "coordinator_started"
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (
@@ -74,11 +79,15 @@ COPIES_DIFFER = (
 )
 REPLANNED = "replanned"  # generation, resumes (a checkpoint's name, or empty)
 RESTART = "restart"  # generation (that failed), message, pause_s, progressed, and what CAUSE has but the log's lines
+# generation, reason: all its workers are to save at a step they agree on and leave, and another one is to begin
+GENERATION_ENDING = "generation_ending"
 STOP_REQUESTED = "stop_requested"  # how, by
 LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
 LINK_BACK = "link_back"  # host, seconds: for which it was lost
 REMARK = "remark"  # text: something that a person should know
-CAUSE = "cause"  # rank, host, generation, how, message, hint, log (path), lines: [last of its log]
+# rank, host, generation, how, message, hint, log (path), lines: [last of its log]; also: [{rank, host, how}], which may
+# as well have been the first
+CAUSE = "cause"
 RUN_ENDED = "run_ended"  # state, exit_code, message, model (path or "")
 
 
