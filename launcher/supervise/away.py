@@ -41,6 +41,7 @@ from launcher.stage.goods import dataset_there, goods_of
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
+from launcher.supervise import probe
 from launcher.supervise.clocks import Offset
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
@@ -89,6 +90,8 @@ def planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callable
         used = set(wanted.at_work) or set(fleet.hosts)
         if unready := wanted.fresh | (fleet.inactive & used):
             fleet.make_ready(stage_here, only=unready)
+        if wanted.probe:
+            fleet.probe(used)
         return planning.again(wanted)
 
     return again
@@ -273,6 +276,11 @@ class Fleet:
         spec = replace(order.spec, hosts=tuple(host for host in order.spec.hosts if host.name in hosts))
         sessions = {name: self._session(name) for name in hosts}
         return self._with_data(remote.gather(spec, order.run, sessions, staged=self._staged))
+
+    def probe(self, hosts: Container[str]) -> None:
+        """Whether these hosts reach each other. Raises NotFitError about the fewest that could be done without."""
+        sessions = {name: session for name, session in self._sessions().items() if name in hosts}
+        probe.probe(self._order.spec, self._order.run, sessions, self._staged)
 
     def bring_checkpoint(self, folder: str, hosts: Sequence[str]) -> Mapping[str, str]:
         """The checkpoint to go on from, on these hosts: its folder there by host. Raises NotFitError or RunError."""

@@ -152,7 +152,7 @@ class Coordinator:
         for order in self._control.take():
             self._hurried |= order.get("how") == "now"
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
-        for text in self._remarks():
+        for text in (*self._remarks(), *self._planner.remarks()):
             self._journal.append(records.REMARK, text=text)
         stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
         self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
