@@ -41,6 +41,7 @@ from launcher.stage.goods import dataset_there, goods_of
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
+from launcher.supervise import probe
 from launcher.supervise.clocks import Offset
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
@@ -68,7 +69,7 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
     with _timed(took, "examined"):
         first = planning.first(fleet.examine)
-    again = _planner(fleet, planning, stage_here)
+    again = planner(fleet, planning, stage_here)
     return Prepared(
         order,
         fleet.hosts,
@@ -82,34 +83,15 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     )
 
 
-def take_over(order: Order, front: Front, stage_here: StageHere, plan: LaunchPlan, behind: Container[str]) -> Prepared:
-    """The machines of a run that is at `plan`, as another coordinator has left them. Nothing is brought to them before
-    a next generation is planned; only what `activate:` gives is asked of the hosts `behind`, whose ranks may have to be
-    started yet.
+def planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callable[[MakePlan], LaunchPlan]:
+    """Plans the next generations, and makes those hosts ready for them that are not."""
 
-    A machine that cannot be reached is told, and is a lost one. Raises NotFitError if none can be reached, RunError if
-    it is not known what was brought to them.
-    """
-    fleet = Fleet(order, front)
-    fleet.recall(kept.read(order.run))
-    took: dict[str, float] = {}
-    with _timed(took, "reached"):
-        there = fleet.reach(all_of_them=False)
-    for name in sorted(there & fleet.inactive):
-        if name in behind:
-            with contextlib.suppress(NotFitError):  # such a host counts as lost when its ranks are to be started
-                fleet.make_ready(stage_here, only={name})
-    planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
-    planning.going_on_from(plan)
-    again = _planner(fleet, planning, stage_here)
-    return Prepared(order, fleet.hosts, plan, again, fleet.activated, fleet.clocks, fleet.gathering, took)
-
-
-def _planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callable[[MakePlan], LaunchPlan]:
     def again(wanted: MakePlan) -> LaunchPlan:
         used = set(wanted.at_work) or set(fleet.hosts)
         if unready := wanted.fresh | (fleet.inactive & used):
             fleet.make_ready(stage_here, only=unready)
+        if wanted.probe:
+            fleet.probe(used)
         return planning.again(wanted)
 
     return again
@@ -294,6 +276,11 @@ class Fleet:
         spec = replace(order.spec, hosts=tuple(host for host in order.spec.hosts if host.name in hosts))
         sessions = {name: self._session(name) for name in hosts}
         return self._with_data(remote.gather(spec, order.run, sessions, staged=self._staged))
+
+    def probe(self, hosts: Container[str]) -> None:
+        """Whether these hosts reach each other. Raises NotFitError about the fewest that could be done without."""
+        sessions = {name: session for name, session in self._sessions().items() if name in hosts}
+        probe.probe(self._order.spec, self._order.run, sessions, self._staged)
 
     def bring_checkpoint(self, folder: str, hosts: Sequence[str]) -> Mapping[str, str]:
         """The checkpoint to go on from, on these hosts: its folder there by host. Raises NotFitError or RunError."""

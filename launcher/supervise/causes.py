@@ -26,6 +26,7 @@ UNFIT_REASONS = frozenset({"data", "environment", "cluster"})
 
 CHECK = "`launcher check` tells what that host lacks now"
 RESUME = "`launcher resume` goes on from the newest checkpoint"
+NETWORK = "look at the network between the hosts"
 OUT_OF_MEMORY = "lower batch_size, run fewer workers on that host, or take one with more memory"
 HINTS = {
     "SIGKILL": "out of memory is the usual reason, though no record that could be read says so (`dmesg | grep -i oom`)",
@@ -46,6 +47,7 @@ class RankEnd:
     signal: str | None = None
     step: int | None = None
     trace: str = ""  # the traceback at the end of its log, without what differs from one life to the next
+    raised: str = ""  # the last line of that, by its agent's word: the log may not be home yet
     failure: Mapping[str, Any] = field(default_factory=dict)
     doubt_s: float = 0.0  # by how much its host's clock may be off from ours
     oom: str = ""  # where the kernel has written down that it ended it for want of memory
@@ -102,6 +104,7 @@ def rank_end(host: str, record: Mapping[str, Any], failure: Mapping[str, Any] | 
         signal=str(name) if name else None,
         step=record.get("step"),
         trace=str(record.get("trace", "")),
+        raised=str(record.get("raised") or ""),
         failure=failure or {},
         doubt_s=float(record.get("doubt_s", 0.0)),
         oom=str(record.get("oom") or ""),
@@ -131,9 +134,9 @@ def kind_of(end: RankEnd) -> Kind:
         return Kind.VICTIM
     if end.signal or end.reason:
         return Kind.OWN
-    if _VICTIMS_TRACE.search(end.trace):
+    if _VICTIMS_TRACE.search(end.raised or end.trace):
         return Kind.VICTIM
-    return Kind.OWN if end.trace else Kind.MUTE
+    return Kind.OWN if end.raised or end.trace else Kind.MUTE
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class Found:
     @property
     def error(self) -> str:
         """By what the failure is known again, whoever is taken for the first; empty if it is not the program's own."""
-        errors = [one.error for one in self.all]
+        errors = [one.error if kind_of(one) < Kind.VICTIM else "" for one in self.all]
         return " | ".join(sorted(set(errors))) if all(errors) else ""
 
 
@@ -201,9 +204,10 @@ def explain(found: Found) -> tuple[str, str]:
     if end.state == RankState.RESCUED:
         return (
             f"rank {end.rank} on {end.host} lost its peers although no worker is known to have died",
-            "look at the network between the hosts",
+            NETWORK,
         )
-    hint = str(end.failure.get("hint", "")) or (OUT_OF_MEMORY if end.oom else HINTS.get(end.signal or "", ""))
+    usual = OUT_OF_MEMORY if end.oom else NETWORK if kind_of(end) is Kind.VICTIM else HINTS.get(end.signal or "", "")
+    hint = str(end.failure.get("hint", "")) or usual
     text = end.told + (f": {end.message}" if end.message else f": out of memory ({end.oom})" if end.oom else "")
     if found.also and found.same:
         text += f"; so did {ranks_told([one.rank for one in found.also])}"

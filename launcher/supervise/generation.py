@@ -8,7 +8,18 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import RESUME, UNFIT_REASONS, Found, RankEnd, about, explain, rank_end, root_cause
+from launcher.supervise.causes import (
+    RESUME,
+    UNFIT_REASONS,
+    Found,
+    Kind,
+    RankEnd,
+    about,
+    explain,
+    kind_of,
+    rank_end,
+    root_cause,
+)
 from launcher.supervise.policy import Failure, Signature
 from launcher.supervise.stalls import KINDS as OF_STALLS
 from launcher.supervise.stalls import Stalls
@@ -185,6 +196,12 @@ class Generation:
             return Heard()
         self.reacted = True
         return Heard(stop=(how, reason, without))
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether ranks say that they lost their peers, and nobody is known to have died."""
+        found = root_cause(list(self._ends.values()))
+        return found is not None and kind_of(found.end) is Kind.VICTIM and not self.lost
 
     def outcome(self, *, stopping: bool) -> Outcome:
         """What its end was. `stopping`: somebody had asked for a stop."""
