@@ -25,7 +25,8 @@ while not (here / "end").exists():
         folder.mkdir()
         (folder / "arrays.npz").write_bytes(b"weights")
         files = {"arrays.npz": {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}}
-        (folder / "manifest.json").write_text(json.dumps({"files": files, "step": step, "epoch": 1, "why": "every"}))
+        manifest = {"files": files, "step": step, "epoch": 1, "generation": int(generation)}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
         with open(os.environ["LAUNCHER_PROGRESS_FILE"], "ab") as file:
             told = {"t": time.time(), "type": "saved", "folder": name, "step": step, "epoch": 1, "why": "every"}
             file.write(json.dumps(told).encode() + b"\\n")
