@@ -107,8 +107,12 @@ class DiskRoom(Value):
     """The disk that was full has room again."""
 
 
+class Termed(Value):
+    """The agent was sent SIGTERM: its host has to go."""
+
+
 class Bereft(Value):
-    """The agent cannot stay (its warden died, or it was sent SIGTERM): end everything within ten seconds."""
+    """The agent cannot stay (its warden died): end everything within ten seconds."""
 
     reason: str
 
@@ -128,7 +132,9 @@ class ZygoteEnded(Value):
 
 RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
-Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, ZygoteReady, ZygoteEnded, RankEvent]
+Event = Union[
+    Connected, Disconnected, Received, DiskFull, DiskRoom, Termed, Bereft, ZygoteReady, ZygoteEnded, RankEvent
+]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 

@@ -55,9 +55,9 @@ def main(argv: list[str], forked: Forked | None = None) -> int:
             _tell(failure, Progress(path))
         say(_text(failure))
         return failure.exit_code
-    control = Control()
-    control.listen(settings.control_fd)
-    leave(_run(settings, Progress(settings.progress), control, forked))
+    control, progress = Control(), Progress(settings.progress)
+    control.listen(settings.control_fd, lambda why: progress.write(records.GOING, why=why))
+    leave(_run(settings, progress, control, forked))
     raise AssertionError("unreachable")
 
 
