@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from ipaddress import ip_address
 from types import MappingProxyType
 
@@ -30,30 +30,38 @@ def plan(
     avoid_ports: Container[int] = (),
     resumes: str = "",
     resume_dirs: Mapping[str, str] = _NOWHERE,
+    at_work: Collection[str] | None = None,
 ) -> LaunchPlan:
     """What each rank of a generation will do. Ranks are numbered in the order of the hosts.
 
-    `facts` may lack hosts: what depends on them is None in the plan. `avoid_ports` are not used on any host.
+    `at_work` are the hosts that have ranks, by default all but the last `restart.spares`; the plan names the others,
+    too. `facts` may lack hosts: what depends on them is None in the plan. `avoid_ports` are not used on any host.
     `resumes` is the checkpoint to go on from; it is looked for in `resume_dirs[host]`, or among the host's checkpoints.
     Raises SpecError for what no host could do, NotFitError for what these hosts cannot.
     """
     check(spec)
     if not spec.hosts:
         raise SpecError([Problem(spec.path, "hosts", "is empty", expected="at least one host")])
-    splits = gpus.split(spec.hosts, facts)
-    seats = _seats(spec.hosts, facts, splits, avoid_ports)
+    working = [host for host in spec.hosts if host.name in (first_at_work(spec) if at_work is None else at_work)]
+    splits = gpus.split(working, facts)
+    seats = _seats(working, facts, splits, avoid_ports)
     counted = all(found.counted for found in splits.values())
     life = _life(seats, run, generation, resumes, resume_dirs, counted, savers(spec, seats))
     return LaunchPlan(
         run=run,
         generation=generation,
-        hosts=tuple(_host(host, facts.get(host.name), seats) for host in spec.hosts),
+        hosts=tuple(_host(host, facts, seats) for host in spec.hosts),
         ranks=tuple(_rank(spec, seat, life) for seat in seats),
         resumes=resumes,
         global_batch=spec.train.batch_size if spec.train else None,
         epochs=spec.train.epochs if spec.train else None,
         promise=promise(spec),
     )
+
+
+def first_at_work(spec: ClusterSpec) -> tuple[str, ...]:
+    """The hosts of a run's first generation: all but those that are held in reserve."""
+    return tuple(host.name for host in spec.hosts[: max(1, len(spec.hosts) - spec.restart.spares)])
 
 
 def _seats(
@@ -159,13 +167,15 @@ def _life(
     )
 
 
-def _host(host: HostSpec, found: HostFacts | None, seats: Sequence[Seat]) -> HostPlan:
+def _host(host: HostSpec, facts: Facts, seats: Sequence[Seat]) -> HostPlan:
+    found, ranks = facts.get(host.name), tuple(seat.rank for seat in seats if seat.host is host)
     return HostPlan(
         name=host.name,
         local=host.local,
         folder=found.folder if found else None,
         code=found.code if found else None,
-        ranks=tuple(seat.rank for seat in seats if seat.host is host),
+        ranks=ranks,
+        workers=len(ranks) or gpus.workers_of(host, facts),
     )
 
 

@@ -143,6 +143,14 @@ def _ways(host: str, count: int, workers: int) -> str:
     return f"set {ways[0]} or {ways[1]} for host {host}"
 
 
+def workers_of(host: HostSpec, facts: Facts) -> int:
+    """How many workers a host would have if no other one of this machine was at work."""
+    try:
+        return split([host], facts)[host.name].workers
+    except NotFitError:
+        return host.workers or 1
+
+
 def _unseen(host: HostSpec) -> Split:
     """The split of a host without facts: only the number of workers, where the spec tells it."""
     workers, counted = host.workers or 1, True

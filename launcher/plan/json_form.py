@@ -24,7 +24,14 @@ def to_json(plan: LaunchPlan) -> dict[str, Any]:
         "promise": plan.promise,
         "known": plan.known,
         "hosts": [
-            {"name": h.name, "local": h.local, "folder": h.folder, "code": h.code, "ranks": list(h.ranks)}
+            {
+                "name": h.name,
+                "local": h.local,
+                "folder": h.folder,
+                "code": h.code,
+                "ranks": list(h.ranks),
+                "workers": h.workers,
+            }
             for h in plan.hosts
         ],
         "ranks": [_rank(rank) for rank in plan.ranks],
@@ -81,6 +88,7 @@ def _read_host(value: Any) -> HostPlan:
         folder=_maybe_text(value, "folder"),
         code=_maybe_text(value, "code"),
         ranks=tuple(_check(rank, int, "ranks") for rank in _list(value, "ranks")),
+        workers=_number({"workers": len(_list(value, "ranks")), **value}, "workers"),
     )
 
 

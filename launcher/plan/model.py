@@ -37,13 +37,14 @@ class RankPlan:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """One host of the plan and the ranks on it, in rank order."""
+    """One host of the plan and the ranks on it, in rank order. Without ranks it is not at work in this generation."""
 
     name: str
     local: bool
     folder: str | None
     code: str | None
     ranks: tuple[int, ...]
+    workers: int = 0  # as many as it has ranks, or would have if it was at work
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class LaunchPlan:
     global_batch: int | None = None  # None for a program
     epochs: int | None = None
     promise: str = ""  # about results, in words; empty for a program
+
+    @property
+    def at_work(self) -> tuple[HostPlan, ...]:
+        """The hosts that have ranks in this generation; the others are in reserve, or gone."""
+        return tuple(host for host in self.hosts if host.ranks)
 
     @property
     def known(self) -> bool:

@@ -103,7 +103,7 @@ class MakePlan:
 
     `onward`: it goes on from the newest whole step that is anywhere, which is brought to whoever needs it; else from
     where this one began. `fresh` hosts were gone: what travels is brought to them again. `afresh`: what is known of the
-    hosts may not hold any more.
+    hosts may not hold any more. `at_work` are the hosts that are to have ranks; empty: those of the first generation.
     """
 
     generation: int
@@ -112,6 +112,7 @@ class MakePlan:
     onward: bool = False
     fresh: frozenset[str] = frozenset()
     afresh: bool = True
+    at_work: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

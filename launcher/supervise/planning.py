@@ -46,7 +46,7 @@ class Planning:
 
         return examine(plan)
 
-    def _plan(self, generation: int, avoid: frozenset[int]) -> LaunchPlan:
+    def _plan(self, generation: int, avoid: frozenset[int], at_work: tuple[str, ...] = ()) -> LaunchPlan:
         return make_plan(
             self._order.spec,
             self._facts,
@@ -55,6 +55,7 @@ class Planning:
             avoid_ports=avoid,
             resumes=self._resumes,
             resume_dirs=self._resume_dirs,
+            at_work=at_work or None,
         )
 
     def again(self, wanted: MakePlan) -> LaunchPlan:
@@ -68,9 +69,9 @@ class Planning:
             self._resume_dirs = self._bring(found.folder) if found.name else {}
         if not wanted.afresh:
             with contextlib.suppress(NotFitError):
-                return self._plan(wanted.generation, wanted.avoid_ports)
+                return self._plan(wanted.generation, wanted.avoid_ports, wanted.at_work)
         self._facts = self.look()
         with contextlib.suppress(NotFitError):
-            return self._plan(wanted.generation, wanted.avoid_ports)
+            return self._plan(wanted.generation, wanted.avoid_ports, wanted.at_work)
         # A small range of ports: one that was used lately and is free is better than none.
-        return self._plan(wanted.generation, frozenset())
+        return self._plan(wanted.generation, frozenset(), wanted.at_work)

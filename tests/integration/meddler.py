@@ -1,7 +1,8 @@
 """`meddler.py FOLDER VERB…`: like `python FOLDER VERB…`, on a machine with faults that a test switches by files.
 
 MEDDLE_HOLD: fsync waits while this file exists. MEDDLE_FULL: fsync fails for want of room while it exists.
-MEDDLE_FLIP: once it exists, the lowest bit of one of the model's numbers is turned.
+MEDDLE_FLIP: once it exists, the lowest bit of one of the model's numbers is turned, again and again: a step that reads
+the number before and writes it after one of these turns has undone it.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ def _flip_later() -> None:
     (model,) = {id(each): each for each in gc.get_objects() if isinstance(each, keras.Sequential)}.values()
     mirrored = model.weights[0].value
     own = mirrored.values[0]
-    numbers = own.numpy()
-    numbers.reshape(-1).view(np.int32)[0] ^= 1
-    own.assign(numbers)
+    while True:
+        numbers = own.numpy()
+        numbers.reshape(-1).view(np.int32)[0] ^= 1
+        own.assign(numbers)
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,10 @@ class Rank:
         os.write(self.control, json.dumps(message).encode() + b"\n")
 
     def wait(self) -> int:
-        return self.process.wait(DEADLINE_S)
+        try:
+            return self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {DEADLINE_S} s:\n{self.log}") from None
 
 
 @dataclass

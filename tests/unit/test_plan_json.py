@@ -38,7 +38,7 @@ def test_the_keys_are_stable() -> None:
         "hosts",
         "ranks",
     ]
-    assert list(value["hosts"][0]) == ["name", "local", "folder", "code", "ranks"]
+    assert list(value["hosts"][0]) == ["name", "local", "folder", "code", "ranks", "workers"]
     assert list(value["ranks"][0]) == [
         *("rank", "host", "address", "port", "gpus", "threads", "argv", "cwd"),
         *("env", "secrets", "files", "stop", "saves", "known"),
