@@ -10,6 +10,8 @@ from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
 from launcher.supervise.causes import RESUME, UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
 from launcher.supervise.policy import Failure, Signature
+from launcher.supervise.stalls import KINDS as OF_STALLS
+from launcher.supervise.stalls import Stalls
 from worker.contract import records
 from worker.contract.layout import parse_checkpoint_name
 from worker.contract.states import RankState, RunState
@@ -38,6 +40,7 @@ class Heard:
 
     all_train: bool = False  # now every rank has finished a step
     stop: tuple[str, str, str] | None = None  # how the hosts are to be stopped, why, and which one needs not be told
+    rank: int | None = None  # with `stop`: the rank that holds up the others
     differ: Mapping[str, Any] | None = None  # copies of a checkpoint that are unlike each other
     left: tuple[str, str] | None = None  # a host's agent that has gone, and why
 
@@ -60,6 +63,7 @@ class Generation:
         self._failures: dict[int, Mapping[str, Any]] = {}
         self._ends: dict[int, RankEnd] = {}
         self._copies = Copies()
+        self._stalls = Stalls(plan.ranks)
         self._stepped = False
         parsed = parse_checkpoint_name(plan.resumes)
         self._newest = parsed[1] if parsed else 0
@@ -109,11 +113,20 @@ class Generation:
             self.over.add(host)
         elif kind in KINDS:
             return self._compare(host, event)
+        elif kind in OF_STALLS:
+            self._stalls.hear(host, event)
         elif kind == records.LEASE_ENDED:
             self.parked = True
         elif kind == records.AGENT_LEFT:
             return Heard(left=(host, str(event.get("reason", "it left"))))
         return Heard()
+
+    def tick(self, now: float) -> Heard:
+        """Time goes on; `now` is a steady clock's."""
+        behind = None if self.reacted or self.asked_to_stop else self._stalls.decide(now, self.over)
+        if behind is None:
+            return Heard()
+        return replace(self._react("stalled", behind.reason, without=""), rank=behind.rank)
 
     def lose(self, host: str, why: str) -> Heard:
         """A host's agent is gone, and what it minded with it."""

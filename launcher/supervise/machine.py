@@ -238,7 +238,7 @@ class Machine:
         if heard.differ is not None:
             instructions.append(Note(records.COPIES_DIFFER, heard.differ))
         if heard.stop is not None:
-            instructions += self._stop_hosts(*heard.stop)
+            instructions += self._stop_hosts(*heard.stop, rank=heard.rank)
         if heard.left:
             return [*instructions, *self._gone(*heard.left)]
         return [*instructions, *self._conclude_if_over()]
@@ -255,8 +255,8 @@ class Machine:
             return [note, *self._end(RunState.STOPPED, f"stopped by {by} {when}")]
         return [note, *self._to_state(RunState.STOPPING), *self._stop_hosts(how, by)]
 
-    def _stop_hosts(self, how: str, reason: str, without: str = "") -> list[Instruction]:
-        message = {"type": wire.STOP, "how": how, "reason": reason}
+    def _stop_hosts(self, how: str, reason: str, without: str = "", rank: int | None = None) -> list[Instruction]:
+        message = {"type": wire.STOP, "how": how, "reason": reason} | ({} if rank is None else {"rank": rank})
         return [Send(host, message) for host in self.hosts if host != without and host not in self._generation.over]
 
     # The end of a generation, and what comes after it.
@@ -334,7 +334,7 @@ class Machine:
 
     def _tick(self) -> list[Instruction]:
         if self._now < self._due:
-            return []
+            return self._do(self._generation.tick(self._now)) if self._phase is Phase.RUNNING else []
         if self._phase in (Phase.PAUSING, Phase.RECOVERING) or (self._phase is Phase.REACHING and self._policy.told):
             return self._recover()
         text = f"no agent answered within {self._connect_s:g} s on {', '.join(self._missing())}"

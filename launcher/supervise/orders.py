@@ -46,6 +46,7 @@ def start_message(
         "ranks": orders,
         "keep": None if kept_here else checkpoint.keep,
         "until_home": checkpoint.home == "all" and not local,
+        "workers": len(plan.ranks),
         "zygote": spec.restart.zygote,
         "timeouts": {
             "stop_s": timeouts.stop,

@@ -9,6 +9,7 @@ exit:N  die:SIGNAL  env:FILE  pid:FILE
 """
 
 import contextlib
+import faulthandler
 import hashlib
 import json
 import os
@@ -125,6 +126,8 @@ def act(what: str, argument: str) -> None:
 
 
 if __name__ == "__main__":
+    if "LAUNCHER_STACKS_FILE" in os.environ:
+        faulthandler.register(signal.SIGUSR2, open(os.environ["LAUNCHER_STACKS_FILE"], "ab"))  # noqa: SIM115 - for life
     with contextlib.suppress(KeyboardInterrupt):
         for argument in sys.argv[1:]:
             act(*argument.partition(":")[::2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -185,9 +186,33 @@ def test_a_frozen_rank_is_found_by_its_silence(house: AgentHouse, tmp_path: Path
     house.watch(*agent.stepping(0, 1))
     failure = agent.event(records.RANK_FAILURE)
     broken.touch()
-    assert (failure["rank"], failure["message"]) == (1, "no progress for 1 s")
+    assert failure["rank"] == 1
+    assert failure["message"].startswith("no progress for 1 s: its process is stopped (SIGSTOP")
     agent.event(records.GENERATION_ENDED)
     assert (agent.ended(0)["state"], agent.ended(1)["state"]) == ("rescued", "failed")
+
+
+def test_a_rank_that_hangs_writes_down_its_stacks_before_it_is_ended(house: AgentHouse, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    agent = house.reach(folder).command()
+    agent.start([rank_order(folder, 0, "step:1", "stay")], stall_s=1.0)
+    house.watch(*agent.stepping(0))
+    (told,) = agent.event(records.STALLED)["ranks"]
+    assert re.fullmatch(r"fake_trainer\.py:\d+ in <lambda>", told["at"])
+    assert "most recent call first" in Path(agent.place.stacks(1, 0)).read_text()
+    agent.event(records.GENERATION_ENDED)
+    assert agent.ended(0)["state"] == "failed"
+
+
+def test_a_rank_that_does_not_handle_the_question_is_not_asked_it(house: AgentHouse, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    agent = house.reach(folder).command()
+    argv = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]
+    agent.start([rank_order(folder, 0, argv=argv)], start_s=1.0)
+    house.watch(*agent.started(0))
+    (told,) = agent.event(records.START_TIMEOUT)["ranks"]
+    assert (told["waits"], told["at"]) == (None, "")
+    assert agent.ended(0)["signal"] == "SIGTERM", "SIGUSR2 would have killed it"
 
 
 def test_peers_that_are_not_all_there_in_time(house: AgentHouse, tmp_path: Path) -> None:
@@ -195,7 +220,9 @@ def test_peers_that_are_not_all_there_in_time(house: AgentHouse, tmp_path: Path)
     agent = house.reach(folder).command()
     agent.start([rank_order(folder, 0, "phase:import", "stay"), rank_order(folder, 1, "stay")], start_s=1.0)
     house.watch(*agent.started(0, 1))
-    assert agent.event(records.RANK_FAILURE)["message"] == "peers were not all there within 1 s"
+    message = agent.event(records.RANK_FAILURE)["message"]
+    assert message.startswith("peers were not all there within 1 s: it stands at fake_trainer.py:")
+    assert [one["rank"] for one in agent.event(records.START_TIMEOUT)["ranks"]] == [0, 1]
     agent.event(records.GENERATION_ENDED)
     assert (agent.ended(0)["state"], agent.ended(1)["state"]) == ("ended", "failed")
 

@@ -19,7 +19,15 @@ from launcher.hosts.session import Session
 from tests.gather_lab import BadLink, append, descriptors, running, source, tree, until, write
 
 pytestmark = pytest.mark.usefixtures("impatient")
-FILES = ("events.jsonl", "agent.log", "g1/rank0.log", "g1/rank0.progress.jsonl", "g1/rank12.log", "g2/rank0.log")
+FILES = (
+    "events.jsonl",
+    "agent.log",
+    "g1/rank0.log",
+    "g1/rank0.progress.jsonl",
+    "g1/rank0.stacks",
+    "g1/rank12.log",
+    "g2/rank0.log",
+)
 
 
 def test_everything_that_is_and_will_be_there_comes_home(tmp_path: Path) -> None:

@@ -172,12 +172,24 @@ class Agent:
         if do.rank in self.host.processes:
             self.host.processes[do.rank].ask()
 
+    def _tell_of_loss(self, _: events.TellOfLoss) -> None:
+        """What it hastens here, the simulated collectives do of themselves."""
+
     def _kill(self, do: events.Kill) -> None:
         if do.rank in self.host.processes:
             self.host.processes[do.rank].signal(do.signal)
 
     def _sweep(self, _: events.Sweep) -> None:
         self._later(0.02, lambda: self.happen(events.Swept()))
+
+    def _look(self, do: events.Look) -> None:
+        def look() -> None:
+            rank = self.host.processes.get(do.rank)
+            if rank is not None:
+                waits = rank.joined and not rank.leaving
+                self.happen(events.Stands(do.rank, "T" if rank.frozen else "S", None if rank.frozen else waits))
+
+        self._later(1.0, look)
 
     def _publish(self, do: events.Publish) -> None:
         def publish() -> None:
@@ -220,8 +232,10 @@ class Agent:
         events.Write: _write,
         events.Spawn: _spawn,
         events.Ask: _ask,
+        events.TellOfLoss: _tell_of_loss,
         events.Kill: _kill,
         events.Sweep: _sweep,
+        events.Look: _look,
         events.Publish: _publish,
         events.MoveOutput: _move_output,
         events.Leave: _leave,

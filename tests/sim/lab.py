@@ -70,6 +70,7 @@ class Lab:
             "term": term,
             "generation": plan.generation,
             "keep": 3,
+            "workers": len(plan.ranks),
             "timeouts": {
                 "stop_s": times.stop,
                 "checkpoint_s": times.checkpoint,

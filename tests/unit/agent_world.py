@@ -46,7 +46,10 @@ class World:
         self.spawned: list[tuple[int, int]] = []
         self.forks: list[int] = []  # ranks that may come off a zygote
         self.asked: list[int] = []
+        self.told_of_loss: list[int] = []
         self.signals: list[tuple[int, str]] = []
+        self.looked: list[int] = []  # ranks that were to show their stacks
+        self.stand: dict[int, events.Stands] | None = {}  # what is found there; None: nothing comes of it
         self.published: list[str] = []
         self.swept = 0
         self.left = False
@@ -143,8 +146,14 @@ class World:
                 self.happen(events.Started(do.order.rank, 100 + len(self.spawned), 1))
         elif isinstance(do, events.Ask):
             self.asked.append(do.rank)
+        elif isinstance(do, events.TellOfLoss):
+            self.told_of_loss.append(do.rank)
         elif isinstance(do, events.Kill):
             self.signals.append((do.rank, do.signal))
+        elif isinstance(do, events.Look):
+            self.looked.append(do.rank)
+            if self.stand is not None:
+                self.happen(self.stand.get(do.rank, events.Stands(do.rank)))
         else:
             self._do_with_files(do)
 

@@ -18,7 +18,7 @@ from tests.plan_values import facts, spec
 from worker.contract import names
 
 # The agent sets these itself: the mark is the host folder's own, the descriptor exists only in the agent.
-AGENTS = {names.MARK, names.CONTROL_FD}
+AGENTS = {names.MARK, names.CONTROL_FD, names.STACKS_FILE}
 OF_DATA = names.DATA + "NAME"
 
 

@@ -62,7 +62,7 @@ def test_every_file_of_a_run_is_on_the_page() -> None:
     assert [name for name in names if name not in RUN_FOLDER] == []
     assert folder.plan(7).name == "plan.g7.json"
     assert "plan.g<generation>.json" in RUN_FOLDER
-    for path in (host.log(7, 3), host.progress(7, 3)):
+    for path in (host.log(7, 3), host.progress(7, 3), host.stacks(7, 3)):
         shown = path.removeprefix("/h/").replace("g7", "g<generation>").replace("rank3", "rank<rank>")
         assert shown in RUN_FOLDER
 

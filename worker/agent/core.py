@@ -209,14 +209,17 @@ class Core:
 
     def _stop(self, _client: int, message: wire.Message) -> None:
         how = message.get("how")
-        if how not in ("graceful", "now", "failed"):
-            raise BadOrderError("how must be graceful, now or failed")
+        if how not in ("graceful", "now", "failed", "stalled"):
+            raise BadOrderError("how must be graceful, now, failed or stalled")
         if message.get("generation") not in (None, self._last_generation):
             raise BadOrderError(f"this is generation {self._last_generation}")
         generation = self._generation
         if generation is None or generation.over:
             return
         reason = str(message.get("reason") or "asked to stop")[:MOST_TEXT]
+        if how == "stalled":
+            generation.break_stall(whole(message.get("rank"), "rank"), reason, self._t)
+            return
         {"graceful": generation.stop, "now": generation.stop_now, "failed": generation.break_up}[how](reason, self._t)
 
     def _leave(self, client: int, message: wire.Message) -> None:

@@ -89,6 +89,15 @@ class OutputMoved(Value):
     problem: str = ""
 
 
+class Stands(Value):
+    """What a look at the rank found: the state of its process, and where it is, as its stacks say."""
+
+    rank: int
+    state: str = ""
+    waits: Optional[bool] = None
+    at: str = ""
+
+
 class Swept(Value):
     """No process of the generation is left."""
 
@@ -130,8 +139,8 @@ class ZygoteEnded(Value):
     reason: str
 
 
-RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck]
-RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Swept, Stuck)
+RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck]
+RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck)
 Event = Union[
     Connected, Disconnected, Received, DiskFull, DiskRoom, Termed, Bereft, ZygoteReady, ZygoteEnded, RankEvent
 ]
@@ -172,11 +181,24 @@ class Ask(Value):
     rank: int
 
 
+class TellOfLoss(Value):
+    """Write to the rank's control pipe that another rank is gone, so that it does not wait for that one."""
+
+    rank: int
+
+
 class Kill(Value):
     """Signal the rank and its process group; with SIGKILL, all of its descendants too."""
 
     rank: int
     signal: str
+
+
+class Look(Value):
+    """See whether the rank's process is stopped, and have it write down its stacks; answered by Stands."""
+
+    generation: int
+    rank: int
 
 
 class Publish(Value):
@@ -207,7 +229,7 @@ class Leave(Value):
     """The last instruction: nothing of the run is left to mind."""
 
 
-Instruction = Union[Send, Follow, Write, Spawn, Ask, Kill, Publish, MoveOutput, Sweep, Leave]
+Instruction = Union[Send, Follow, Write, Spawn, Ask, TellOfLoss, Kill, Look, Publish, MoveOutput, Sweep, Leave]
 
 
 class Outbox:

@@ -23,16 +23,19 @@ from .events import (
     Published,
     RankEvent,
     Spawn,
+    Stands,
     Started,
     Stuck,
     Sweep,
     Swept,
+    TellOfLoss,
     Told,
 )
 from .going import TERMED_CODE
-from .life import APART_S, RESCUE_S, SHORT_S, Ending, RankLife
+from .life import RESCUE_S, SHORT_S, Ending, RankLife
 from .orders import Order
 from .origin import is_trainer
+from .stall import StallWatch
 from .told import fields_of, file_name, number
 
 MOST_FAILURES = 20
@@ -52,6 +55,8 @@ class Generation:
         self._times = order.timeouts
         self._keep, self._until_home = order.keep, order.until_home
         self._out = out
+        alone = order.workers in (None, len(order.ranks))
+        self._stall = StallWatch(order.generation, self.ranks, order.timeouts, out, alone=alone)
         self._why = ""  # it ends before all of its ranks have finished
         self._broken = False
         self._finished_at: Optional[float] = None
@@ -267,9 +272,17 @@ class Generation:
                 continue
             if life.stepping:
                 life.end(Ending.VICTIM, reason, t + RESCUE_S, t + RESCUE_S + SHORT_S)
+                self._out.add(TellOfLoss(rank))
             else:
                 life.end(Ending.VICTIM, reason, t, t + SHORT_S)
         self._signal(t)
+
+    def break_stall(self, rank: int, reason: str, t: float) -> None:
+        """This rank holds up the others, which may rescue what they hold. It may be one of another host."""
+        if rank in self.alive() and not self._broken:
+            self._write(records.RANK_FAILURE, rank, reason="cluster", message=reason, hint="")
+            self.ranks[rank].end(Ending.CULPRIT, reason, t, t + SHORT_S)
+        self.break_up(f"rank {rank} failed ({reason})", t)
 
     def excuse_silence(self, t: float) -> None:
         """Ranks that cannot write what they do are not to be judged by what they have written."""
@@ -286,7 +299,9 @@ class Generation:
         if self._finished_at is not None and t >= self._finished_at + self._times.checkpoint_s:
             self.stop("the other ranks finished long ago", t)
             return
-        self._look_for_stall(t)
+        culprit = self._stall.tick(t)
+        if culprit is not None:
+            self.break_stall(culprit.rank, culprit.reason, t)
 
     def next_due(self) -> Optional[float]:
         times = [at for at in (self.ranks[rank].next_due() for rank in self.alive()) if at is not None]
@@ -299,30 +314,8 @@ class Generation:
                 self._write(records.RANK_ASKED_TO_STOP, rank, how=signal, reason=life.reason)
                 self._out.add(Kill(rank, signal))
 
-    def _look_for_stall(self, t: float) -> None:
-        trainers = [life for rank, life in sorted(self.ranks.items()) if life.alive and life.order.message]
-        starting = [life for life in trainers if life.step is None and t >= life.begun_at + self._times.start_s]
-        stalled = [life for life in trainers if life.step is not None and t >= life.progressed_at + self._times.stall_s]
-        if starting:
-            self._condemn(
-                starting, lambda life: life.phases, f"peers were not all there within {self._times.start_s:g} s", t
-            )
-        elif stalled:
-            self._condemn(stalled, lambda life: life.step or 0, f"no progress for {self._times.stall_s:g} s", t)
-
-    def _condemn(self, suspects: List[RankLife], place: Callable[[RankLife], int], reason: str, t: float) -> None:
-        # Collectives hold all ranks back together. Behind is who did less, else who fell silent clearly earlier (a
-        # living trainer writes each second), else nobody can tell and the lowest rank stands for it.
-        least = min(place(life) for life in suspects)
-        behind = [life for life in suspects if place(life) == least]
-        silence = min(life.heard_at for life in behind)
-        if any(life.heard_at > silence + APART_S for life in behind):
-            behind = [life for life in behind if life.heard_at == silence]
-        culprit = behind[0]
-        rank = culprit.order.rank
-        self._write(records.RANK_FAILURE, rank, reason="cluster", message=reason, hint="")
-        culprit.end(Ending.CULPRIT, reason, t, t + SHORT_S)
-        self.break_up(f"rank {rank} failed ({reason})", t)
+    def _stands(self, event: Stands, _t: float) -> None:
+        self._stall.stands(event)
 
     _EVENTS: Dict[type, Callable[["Generation", Any, float], None]] = {  # noqa: RUF012
         Started: _started,
@@ -330,6 +323,7 @@ class Generation:
         Told: _told,
         Exited: _exited,
         OutputMoved: _output_moved,
+        Stands: _stands,
         Published: _was_published,
         NotPublished: _was_not_published,
         Swept: _was_swept,

@@ -12,9 +12,8 @@ from .orders import RankOrder, Timeouts
 from .told import fields_of, number
 
 # What a survivor may take to learn of it, save the newest whole step and leave. A collective under way breaks at
-# once; one that is the first of its kind asks the dead rank's process, and TensorFlow gives that up after 8 to 12 s.
+# once; one that is the first of its kind would wait for 8 to 12 s, and is broken off when we tell it of the loss.
 RESCUE_S = 15.0
-APART_S = 5.0  # of ranks that do nothing: one that fell silent so much earlier is the one that holds up the others
 SHORT_S = 1.0  # between SIGTERM and SIGKILL where nothing is to be saved
 UNKILLABLE_S = 10.0
 
@@ -37,6 +36,7 @@ class RankLife:
         self.progressed_at = t
         self.heard_at = t
         self.phases = 0
+        self.phase = ""
         self.step: Optional[int] = None
         self.newest: Record = {}  # its last step record, for the beat
         self.first_step_told = False
@@ -70,7 +70,9 @@ class RankLife:
         self.heard_at = t
         if record["type"] != records.STEP:
             self.progressed_at = t
-            self.phases += record["type"] == records.PHASE
+            if record["type"] == records.PHASE:
+                self.phases += 1
+                self.phase = str(record.get("name") or "")[:64]
             return
         step = number(record.get("step"))
         if step is None:

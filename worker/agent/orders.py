@@ -41,6 +41,7 @@ class Order(Value):
     timeouts: Timeouts
     keep: Optional[int]
     zygote: bool = True  # fork the trainer's ranks off a process that has imported it already
+    workers: Optional[int] = None  # of the whole cluster; None: as many as are here
     until_home: bool = False  # what is not home yet is pruned only if the disk has no room for it
 
 
@@ -62,6 +63,7 @@ def parse_order(message: Message) -> Order:
         _timeouts(message.get("timeouts")),
         None if keep is None else whole(keep, "keep", least=1),
         zygote,
+        None if message.get("workers") is None else whole(message["workers"], "workers", least=1),
         message.get("until_home") is True,
     )
 

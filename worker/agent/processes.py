@@ -52,6 +52,16 @@ def look_up(pid: int) -> Optional[Process]:
     return Process(pid, int(fields[1]), int(fields[19]))
 
 
+def state(pid: int) -> str:
+    """The letter of its state, `T` for one that is stopped; empty if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return ""
+    return text[text.rfind(b")") + 2 :][:1].decode("ascii", "replace")
+
+
 def everyone() -> Iterator[Process]:
     for name in os.listdir("/proc"):
         if name.isdigit():

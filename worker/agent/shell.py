@@ -23,6 +23,7 @@ from .clients import Clients
 from .core import Core
 from .events import Event, Instruction
 from .journal import Follower, Journal
+from .looks import Looks
 from .publish import Publisher, move_output
 from .room import Room
 from .who import Identity
@@ -56,6 +57,7 @@ class Shell:
             processes.end_marked(f"{names.MARK}={layout.mark(birth.folder)}".encode(), MARKED_S)
         self._core = Core(_identity(birth), past, birth.lease_s, boottime())
         self._workers = Workers(self._place, layout.mark(birth.folder), self._selector, self._happened.append)
+        self._looks = Looks(self._happened.append)
         self._publisher = Publisher(self._place)
         self._clients = Clients(
             self._selector,
@@ -82,6 +84,7 @@ class Shell:
             key.data(mask)
             self._settle()
         self._workers.look(boottime())
+        self._looks.look(boottime())
         self._settle()
         answer = self._publisher.work()
         if answer is not None:
@@ -95,7 +98,8 @@ class Shell:
     def _timeout(self) -> float:
         if self._publisher.busy or self._clients.behind or self._happened:
             return 0.0
-        return min(self._core.wait(), self._workers.wait(boottime()))
+        now = boottime()
+        return min(self._core.wait(), self._workers.wait(now), self._looks.wait(now))
 
     def _settle(self) -> None:
         while self._happened and not self._left:
@@ -149,11 +153,18 @@ class Shell:
     def _ask(self, do: events.Ask) -> None:
         self._workers.ask(do.rank)
 
+    def _tell_of_loss(self, do: events.TellOfLoss) -> None:
+        self._workers.tell_of_loss(do.rank)
+
     def _kill(self, do: events.Kill) -> None:
         self._workers.kill(do.rank, signal.Signals[do.signal])
 
     def _sweep(self, _: events.Sweep) -> None:
         self._workers.sweep(boottime())
+
+    def _look(self, do: events.Look) -> None:
+        path = self._place.stacks(do.generation, do.rank)
+        self._looks.ask(do.rank, self._workers.process_of(do.rank), path, boottime())
 
     def _publish(self, do: events.Publish) -> None:
         self._publisher.add(do)
@@ -175,8 +186,10 @@ class Shell:
         events.Write: _write,
         events.Spawn: _spawn,
         events.Ask: _ask,
+        events.TellOfLoss: _tell_of_loss,
         events.Kill: _kill,
         events.Sweep: _sweep,
+        events.Look: _look,
         events.Publish: _publish,
         events.MoveOutput: _move_output,
         events.Leave: _leave,

@@ -85,6 +85,7 @@ def prepare(order: RankOrder, generation: int, place: HostFolder, mark: str, env
     env = environment(order, generation, place, mark, environ)
     if not order.message:
         return Berth(env, log, None, None)
+    env[names.STACKS_FILE] = place.stacks(generation, order.rank)
     try:
         listens, control = os.pipe()
     except OSError as error:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 STOP_LINE = b'{"type":"stop"}\n'
+LOSS_LINE = b'{"type":"peer_lost"}\n'
 STUCK_S = 10.0
 _SWEEP_PAUSES = (0.002, 0.1)
 _PIECES_A_TURN = 4
@@ -118,10 +119,17 @@ class Workers:
 
     def ask(self, rank: int) -> None:
         """Ask a rank to stop. If it does not read its pipe, its deadline will see to it."""
+        self._write_to(rank, STOP_LINE)
+
+    def tell_of_loss(self, rank: int) -> None:
+        """Tell a rank that another one is gone."""
+        self._write_to(rank, LOSS_LINE)
+
+    def _write_to(self, rank: int, line: bytes) -> None:
         worker = self._workers.get(rank)
         if worker is not None and worker.berth.control is not None:
             with contextlib.suppress(OSError):
-                os.write(worker.berth.control, STOP_LINE)
+                os.write(worker.berth.control, line)
 
     def kill(self, rank: int, number: signal.Signals) -> None:
         """Signal a rank that is not reaped yet, so that its pid is its own, and its group or all of its descendants."""
@@ -143,6 +151,13 @@ class Workers:
                 os.kill(pid, number)
         for process in below:
             processes.kill(process)
+
+    def process_of(self, rank: int) -> Optional[Process]:
+        """The process of a rank that runs its program and is not reaped, so that its pid is its own."""
+        worker = self._workers.get(rank)
+        if worker is None or worker.child is None or worker.status is not None or not worker.started:
+            return None
+        return Process(worker.child.pid, os.getpid(), worker.child.start_time)
 
     def close(self) -> None:
         """The end of the agent: nothing is left but the zygote, and that goes now."""

@@ -9,6 +9,7 @@
   g<generation>/                 one folder for each life of the cluster
     rank<rank>.log               what the worker printed, standard output and error together
     rank<rank>.progress.jsonl    phases, steps, epochs
+    rank<rank>.stacks            where its threads stood when it made no progress
     rank<rank>/                  the worker's own: tmp/, checkpoints/ (not published yet), output/
   checkpoints/g<generation>-s<step>/   published by the agent, whole
   output/                        what the run leaves: model.keras, a program's files
@@ -69,6 +70,9 @@ class HostFolder(Value):
 
     def progress(self, generation: int, rank: int) -> str:
         return os.path.join(self.generation(generation), f"rank{rank}.progress.jsonl")
+
+    def stacks(self, generation: int, rank: int) -> str:
+        return os.path.join(self.generation(generation), f"rank{rank}.stacks")
 
     def rank(self, generation: int, rank: int) -> str:
         return os.path.join(self.generation(generation), f"rank{rank}")

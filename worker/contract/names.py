@@ -14,6 +14,7 @@ RESUME_DIR = "LAUNCHER_RESUME_DIR"
 OUTPUT_DIR = "LAUNCHER_OUTPUT_DIR"
 PROGRESS_FILE = "LAUNCHER_PROGRESS_FILE"
 CONTROL_FD = "LAUNCHER_CONTROL_FD"
+STACKS_FILE = "LAUNCHER_STACKS_FILE"
 TRAIN = "LAUNCHER_TRAIN"
 DATA = "LAUNCHER_DATA_"  # and the name in capitals, `-` and `.` as `_`
 
@@ -30,6 +31,7 @@ PROSE = {
     OUTPUT_DIR: "what is written here is kept with the run",
     PROGRESS_FILE: "JSON lines about epoch, step and loss are appended here (the built-in trainer does)",
     CONTROL_FD: "the descriptor from which the built-in trainer reads requests to stop",
+    STACKS_FILE: "where the built-in trainer writes what its threads do when it is sent SIGUSR2",
     DATA + "NAME": "where the data that the spec calls NAME are on this host",
     TRAIN: "the built-in trainer's settings, as JSON",
 }

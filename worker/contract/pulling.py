@@ -51,7 +51,8 @@ SILENCE_S = 120.0  # without a word from the coordinator for so long, the errand
 PAGE = 1000  # entries in a frame
 
 _LOG = re.compile(
-    r"events\.jsonl|(agent|zygote)\.log|g(0|[1-9][0-9]{0,8})/rank(0|[1-9][0-9]{0,5})\.(log|progress\.jsonl)", re.ASCII
+    r"events\.jsonl|(agent|zygote)\.log|g(0|[1-9][0-9]{0,8})/rank(0|[1-9][0-9]{0,5})\.(log|progress\.jsonl|stacks)",
+    re.ASCII,
 )
 _OUTPUT = re.compile(r"(output|g(0|[1-9][0-9]{0,8})/rank(0|[1-9][0-9]{0,5})/output)/.+", re.ASCII | re.DOTALL)
 

@@ -50,6 +50,10 @@ RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds
 RANK_ENDED = (
     "rank_ended"  # generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended
 )
+# Ranks that are here do no steps, or no first one. Written after a look at them (`standing`), before anybody is ended.
+STALLED = "stalled"  # generation, what, ranks
+START_TIMEOUT = "start_timeout"  # generation, what, ranks
+STALL_OVER = "stall_over"  # generation: they go on after all, before anybody was ended
 LEFTOVERS = "leftovers"  # generation, pids: what its ranks left behind, still there ten seconds after SIGKILL
 GENERATION_ENDED = "generation_ended"  # generation, reason
 DISK_FULL = "disk_full"  # message: what is written on this host waits or is lost for now

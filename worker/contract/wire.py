@@ -29,8 +29,10 @@ COMMAND = "command"  # term, optional since, lease_s: take the coordinator's pla
 RENEW = "renew"  # term, nonce: the lease runs from the moment that nonce was sent
 START = "start"  # term, generation, keep, ranks: [rank order], timeouts: {stop_s, checkpoint_s, start_s, stall_s},
 # until_home: bool, whether checkpoints beyond `keep` stay until they are home, as far as the disk has room;
-# zygote: bool, whether the trainer's ranks are forked off a process that has imported it
-STOP = "stop"  # how: "graceful" | "now" | "failed", reason: str, optional generation; needs no term
+# workers: of the whole cluster; zygote: bool, whether the trainer's ranks are forked off a process that has imported it
+# how: "graceful" | "now" | "failed" | "stalled", reason: str, optional generation; needs no term.
+# With "stalled", rank: the one that holds up the others, wherever it is
+STOP = "stop"
 STATUS = "status"  # answered by a fresh HELLO; needs no term
 LEAVE = "leave"  # term: with no worker left, write down the end and go
 

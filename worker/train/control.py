@@ -18,6 +18,8 @@ from .words import say
 
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 _LONGEST_LINE = 1 << 16
+# A collective under way breaks by itself within 0.6 s of a peer's death, and says more of it than we could.
+BREAKS_BY_ITSELF_S = 1.0
 
 
 class Control:
@@ -28,6 +30,7 @@ class Control:
         self._checkpoint = threading.Event()
         self._training = threading.Event()
         self._agent = 0
+        self._on_loss: Callable[[], None] | None = None
 
     @property
     def stop(self) -> bool:
@@ -49,6 +52,10 @@ class Control:
     def training_began(self) -> None:
         """From here on a first signal means a checkpoint and a stop; before, there is nothing to save."""
         self._training.set()
+
+    def on_peer_lost(self, call: Callable[[], None]) -> None:
+        """Have `call` called, from a thread of its own, a while after a peer was lost, if we are still there."""
+        self._on_loss = call
 
     def listen(self, descriptor: int | None, going: Callable[[str], None] = lambda _: None) -> None:
         """Start listening, for the life of the process. Call it before any other thread is started.
@@ -114,6 +121,10 @@ class Control:
             self.ask_to_stop()
         elif type_ == "checkpoint":
             self.ask_for_checkpoint()
+        elif type_ == "peer_lost" and self._on_loss is not None:
+            timer = threading.Timer(BREAKS_BY_ITSELF_S, self._on_loss)
+            timer.daemon = True
+            timer.start()
 
 
 def leave(code: int) -> None:

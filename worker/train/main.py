@@ -22,6 +22,7 @@ from .control import Control, leave
 from .errors import TrainError
 from .progress import Progress
 from .settings import Settings
+from .stacks import show_when_asked
 from .words import say
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def main(argv: list[str], forked: Forked | None = None) -> int:
             _tell(failure, Progress(path))
         say(_text(failure))
         return failure.exit_code
+    if os.environ.get(names.STACKS_FILE):
+        show_when_asked(os.environ[names.STACKS_FILE])
     control, progress = Control(), Progress(settings.progress)
     control.listen(settings.control_fd, lambda why: progress.write(records.GOING, why=why))
     leave(_run(settings, progress, control, forked))

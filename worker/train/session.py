@@ -97,6 +97,8 @@ class _Session:
             self._control,
             journey,
         )
+        if len(settings.workers) > 1:
+            self._control.on_peer_lost(strategy.break_collectives)
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         try:
             end = loop.run(fingerprint.digest({**self._identity, **versions, "step": journey.step}))
