@@ -31,14 +31,12 @@ def resume(
 
     Example:  launcher resume fashion-cnn --set train.epochs=10
     """
-    from launcher.cli.begin import begin_and_show
+    from launcher.cli.begin import begin_and_show, goes_on
     from launcher.errors import UsageError
     from launcher.runs import alive, listing
     from launcher.runs.read import read_run
     from launcher.supervise import launch
     from launcher.supervise.about import load_again, read_about, write_about
-    from launcher.supervise.newest import newest_checkpoint
-    from launcher.supervise.order import Order
     from launcher.supervise.prepare import find_secrets
 
     wrong = [text for text in overrides or () if not text.startswith(MAY_CHANGE)]
@@ -55,16 +53,8 @@ def resume(
     every = [*about["overrides"], *(overrides or ())]
     spec = load_again(run, every)
     _refuse_if_done(view, spec)
-    found = newest_checkpoint(run)
-    for name, problems in found.passed_over:
-        typer.echo(f"passed over the checkpoint {name}: {problems}", err=True)
-    if found.name:
-        typer.echo(f"{run.name}: going on from {found.name}", err=True)
-    elif spec.train is not None:
-        typer.echo(f"{run.name} has no whole checkpoint: starting from the beginning", err=True)
-    secrets = find_secrets(spec, os.environ)
+    order = goes_on(run, spec, find_secrets(spec, os.environ), view)
     write_about(spec, run, every, launch.command_started_at())
-    order = Order(run, spec, secrets, view.generation + 1, found.name, found.folder)
     return begin_and_show(order, detach=detach, plain=plain, verbose=verbose)
 
 

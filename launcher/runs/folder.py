@@ -5,6 +5,7 @@
   plan.g<generation>.json  each generation's plan         events.jsonl the coordinator's journal
   coordinator.log          what the coordinator prints if something is wrong with it
   hosts/<host>/            the mirror of a host's folder; a local host's folder is that folder itself
+  staged.json              what was brought to which host, for another coordinator
   hooks.log                what coordinator.on_end and on_event printed
   report/                  loss.png, accuracy.png, metrics.csv, metrics.json
 """
@@ -50,6 +51,10 @@ class RunFolder:
     @property
     def hooks_log(self) -> Path:
         return self.path / "hooks.log"
+
+    @property
+    def staged(self) -> Path:
+        return self.path / "staged.json"
 
     @property
     def report(self) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher.errors import RunError, UsageError
 from launcher.runs import journal
-from launcher.runs.alive import who_lives
+from launcher.runs.alive import coordinates, who_lives
 from launcher.runs.fields import number
 from launcher.runs.folder import RunFolder
 from launcher.runs.read import Probe, read_run
@@ -99,6 +99,29 @@ def find(wanted: str | None, folders: Sequence[Path], *, for_reading: bool, prob
     raise _choose(f"no run is called {wanted!r} or starts so", runs)
 
 
+def find_unbegun(wanted: str | None, folders: Sequence[Path]) -> RunFolder | None:
+    """The run that a person means, if its coordinator went before it had prepared it: its folder says what was asked
+    for, and no journal tells of it.
+
+    Without a name: if it is newer than every run that has begun. Raises UsageError if it is being prepared just now.
+    """
+    if wanted and ("/" in wanted or wanted in (".", "..")):
+        found = [RunFolder(Path(os.path.abspath(Path(wanted).expanduser())))]  # noqa: PTH100 - as above
+    else:
+        found = [RunFolder(path) for folder in folders for path in _subfolders(folder)]
+        found = [run for run in found if not wanted or run.name.startswith(wanted)]
+        found = [run for run in found if run.name == wanted] or found
+    unbegun = {run.path: at for run in found if (at := _asked_for_at(run)) is not None and not _listed(run.path)}
+    if not unbegun or (wanted and len(found) > 1):
+        return None
+    newest = RunFolder(max(unbegun, key=lambda path: unbegun[path]))
+    if wanted and coordinates(newest):
+        raise UsageError(f"{newest.name} is being prepared", hint="the terminal of its `up` shows how far that is")
+    begun = [] if wanted else all_runs(folders)
+    later = bool(begun) and begun[0].started_at > unbegun[newest.path]
+    return None if later or coordinates(newest) else newest
+
+
 def new_run_name(spec_name: str, now: datetime) -> str:
     """The name of a run that starts now: `fashion-cnn-20260102-030405`."""
     return f"{spec_name}-{now:%Y%m%d-%H%M%S}"
@@ -149,6 +172,13 @@ def _subfolders(folder: Path) -> list[Path]:
             return [Path(entry.path) for entry in entries if entry.is_dir()]
     except OSError:
         return []
+
+
+def _asked_for_at(run: RunFolder) -> float | None:
+    try:
+        return number(json.loads(run.about.read_bytes()), "launched_at")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _listed(path: Path) -> Listed | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import os
@@ -10,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import NotFitError
 from launcher.stage import tree
@@ -38,6 +40,25 @@ class Tree:
         self._shared = shared
         self._lock = threading.Lock()
         self._parcels: dict[bytes, _Parcel] = {}
+
+    def as_json(self) -> dict[str, Any]:
+        """Which tree this is, for `again`: its listing and where its bytes are; not the bytes."""
+        return {
+            "listing": base64.b64encode(self.listing).decode("ascii"),
+            "root": str(self._root),
+            "paths": {path: str(place) for path, place in self._paths.items()},
+            "shared": self._shared,
+        }
+
+    @classmethod
+    def again(cls, kept: Mapping[str, Any]) -> Tree:
+        """The tree that `as_json` told of, as it was then: a file that was changed since is refused when it is read.
+
+        Raises KeyError, TypeError or ValueError for anything else.
+        """
+        items = trees.unpacked(base64.b64decode(kept["listing"]))
+        paths = {str(path): Path(place) for path, place in kept["paths"].items()}
+        return cls(items, Path(kept["root"]), shared=bool(kept["shared"]), paths=paths)
 
     @functools.cached_property
     def listing(self) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from launcher.errors import RunError
 from launcher.runs.folder import RunFolder
+from launcher.runs.whole import write_whole
 from launcher.spec import load
 from launcher.spec.model import ClusterSpec
 
@@ -55,11 +55,3 @@ def read_about(run: RunFolder) -> dict[str, Any]:
 def load_again(run: RunFolder, overrides: Sequence[str]) -> ClusterSpec:
     """The run's spec, from the copy in its folder; its paths are still relative to where it came from."""
     return load(run.spec, overrides, base=Path(read_about(run)["folder"]))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that no reader sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.chmod(0o600)
-    temporary.replace(path)

@@ -17,7 +17,7 @@ from launcher.check.found import Found
 from launcher.check.groups.clock import wrong
 from launcher.check.many import each
 from launcher.check.staged import Staged
-from launcher.errors import LauncherError, NotFitError
+from launcher.errors import LauncherError, NotFitError, RunError, some
 from launcher.gather.again import Source
 from launcher.gather.copies import Copies
 from launcher.gather.gathering import Gathering, Ways
@@ -33,8 +33,11 @@ from launcher.hosts.visit import Visit, visit
 from launcher.plan.facts import Facts, HostFacts
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
+from launcher.runs.journal import read
+from launcher.runs.told import told_by_coordinator
 from launcher.spec.model import ClusterSpec
-from launcher.stage import survey
+from launcher.stage import kept
+from launcher.stage.goods import dataset_there, goods_of
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
@@ -42,9 +45,9 @@ from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
 from launcher.supervise.planning import Planning
+from launcher.supervise.slowly import Slowly
 
 StageHere = Callable[[ClusterSpec, RunFolder, str], tuple[str, str]]
-_TOLD_EVERY_S = 3.0
 _FEW_HOSTS = 4
 _MOST_SHOWN = 120
 _MOST_FILES = 1 << 16
@@ -64,13 +67,41 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
     with _timed(took, "examined"):
         first = planning.first(fleet.examine)
+    again = _planner(fleet, planning, stage_here)
+    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering, took)
 
+
+def take_over(order: Order, front: Front, stage_here: StageHere, plan: LaunchPlan, behind: Container[str]) -> Prepared:
+    """The machines of a run that is at `plan`, as another coordinator has left them. Nothing is brought to them before
+    a next generation is planned; only what `activate:` gives is asked of the hosts `behind`, whose ranks may have to be
+    started yet.
+
+    A machine that cannot be reached is told, and is a lost one. Raises NotFitError if none can be reached, RunError if
+    it is not known what was brought to them.
+    """
+    fleet = Fleet(order, front)
+    fleet.recall(kept.read(order.run))
+    took: dict[str, float] = {}
+    with _timed(took, "reached"):
+        there = fleet.reach(all_of_them=False)
+    for name in sorted(there & fleet.inactive):
+        if name in behind:
+            with contextlib.suppress(NotFitError):  # such a host counts as lost when its ranks are to be started
+                fleet.make_ready(stage_here, only={name})
+    planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
+    planning.going_on_from(plan)
+    again = _planner(fleet, planning, stage_here)
+    return Prepared(order, fleet.hosts, plan, again, fleet.activated, fleet.clocks, fleet.gathering, took)
+
+
+def _planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callable[[MakePlan], LaunchPlan]:
     def again(wanted: MakePlan) -> LaunchPlan:
-        if wanted.fresh:
-            fleet.make_ready(stage_here, only=wanted.fresh)
+        used = set(wanted.at_work) or set(fleet.hosts)
+        if unready := wanted.fresh | (fleet.inactive & used):
+            fleet.make_ready(stage_here, only=unready)
         return planning.again(wanted)
 
-    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering, took)
+    return again
 
 
 @contextlib.contextmanager
@@ -103,8 +134,29 @@ class Fleet:
         self._looked = remote.Looked({}, {})
         self.clocks: Mapping[str, float] = {}  # how far they are ahead, of hosts where they are wrong
 
-    def reach(self) -> None:
-        """A session to every machine. Raises NotFitError that names all that cannot be reached."""
+    @property
+    def inactive(self) -> set[str]:
+        """Hosts of which it is not known what `activate:` makes of their environment."""
+        return {name for name, host in self._specs.items() if host.activate is not None and name not in self.activated}
+
+    def recall(self, before: kept.Kept) -> None:
+        """What another coordinator had brought to the hosts."""
+        self._goods, self._staged_here, self._ready = before.goods, dict(before.here), dict(before.ready)
+        self.clocks = told_by_coordinator(read(self._order.run.journal)).clocks
+        self._note_staged()
+        strange = [name for name in self._specs if name not in self._ready and name not in self._staged_here]
+        if strange:
+            raise RunError(
+                f"nothing was ever brought to {some(strange)}: the spec in {self._order.run.path} names other hosts "
+                "than the run has",
+                hint=f"launcher down {self._order.run.name}, then launcher resume {self._order.run.name}",
+            )
+
+    def reach(self, *, all_of_them: bool = True) -> set[str]:
+        """A session to every machine; the names of those that are there, this one included.
+
+        Raises NotFitError that names all that cannot be reached; if not `all_of_them` have to be, only when none is.
+        """
 
         def one(name: str) -> Session:
             found = reach([self._away[name]], self._reacher)[name]
@@ -113,19 +165,23 @@ class Fleet:
             return found
 
         found, failed = each(list(self._away), one, what="reaching", tell=self._front.tell)
-        remote.together(failed.items(), "cannot reach")
-        for name, session in found.items():
-            self.hosts[name] = SshHost(self._away[name], self._connect(name), session)
+        if all_of_them or not (found or self._here):
+            remote.together(failed.items(), "cannot reach")
+        for error in failed.values():
+            self._front.say(f"{error.message}: it is tried again and again")
+        for name, host in self._away.items():
+            self.hosts[name] = SshHost(host, self._connect(name), found.get(name))
+        return {*found, *self._here}
 
     def make_ready(self, stage_here: StageHere, only: Container[str] | None = None) -> None:
         """Bring code, sources and data, run `setup:`, capture `activate:`, on all hosts, or on some only. Raises
         NotFitError that names all hosts where that failed. May be called again."""
         spec, run = self._order.spec, self._order.run
-        goods = self._goods = self._goods or _goods(spec, run.path.parent)
+        goods = self._goods = self._goods or goods_of(spec, run.path.parent)
         for_here = replace(goods, data={}, on_host={}, dataset=None)
         by_hand = [host.name for host in spec.hosts if host.local and not host.must_be_made_ready]
         here = self._staged_here = self._staged_here or {name: stage_here(spec, run, name) for name in by_hand}
-        told = _Slowly(self._front)
+        told = Slowly(self._front)
         found: dict[str, Found] = {}
         unseen: dict[str, LauncherError] = {}
         # All run the same: of many hosts, what is printed on one shows how far they are.
@@ -171,9 +227,15 @@ class Fleet:
         names = [name for name in self._specs if name not in here and (only is None or name in only)]
         made, failed = each(names, one, what="making ready", tell=self._front.tell)
         remote.together(failed.items(), "cannot make ready")
-        ready = self._ready = {**self._ready, **made}
+        self._ready = {**self._ready, **made}
         self.activated.update({name: one_.activated for name, one_ in made.items()})
         self._looked = remote.Looked(found, unseen)
+        self._note_staged()
+        with contextlib.suppress(OSError):  # a full disk: only another coordinator would miss it
+            kept.write(run, kept.Kept(goods, self._ready, here))
+
+    def _note_staged(self) -> None:
+        here, ready = self._staged_here, self._ready
         self._staged = Staged(
             codes={**{n: code for n, (code, _) in here.items()}, **{n: r.code for n, r in ready.items()}},
             sources={**{n: source for n, (_, source) in here.items()}, **{n: r.source for n, r in ready.items()}},
@@ -220,7 +282,7 @@ class Fleet:
 
     def bring_checkpoint(self, folder: str) -> Mapping[str, str]:
         """The checkpoint to go on from, on every host: its folder there by host. Raises NotFitError or RunError."""
-        told = _Slowly(self._front)
+        told = Slowly(self._front)
 
         def one(name: str) -> str:
             ready = self._ready[name]
@@ -274,7 +336,7 @@ class Fleet:
         spec, ready = self._order.spec, self._ready.get(name)
         if ready is None or name in self._here:
             return replace(found, data=data_here(spec.data))
-        return replace(found, data=dict(ready.data), dataset=_dataset(spec, ready))
+        return replace(found, data=dict(ready.data), dataset=dataset_there(spec, ready))
 
 
 def _open_many_files() -> None:
@@ -283,36 +345,3 @@ def _open_many_files() -> None:
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-class _Slowly:
-    """Passes on what hosts say of their progress, each host's at most every few seconds."""
-
-    def __init__(self, front: Front) -> None:
-        self._front = front
-        self._last: dict[str, float] = {}
-
-    def say(self, host: str, text: str) -> None:
-        now = time.monotonic()
-        if now - self._last.get(host, 0.0) >= _TOLD_EVERY_S:
-            self._last[host] = now
-            self._front.say(f"{host}: {text}")
-
-
-def _goods(spec: ClusterSpec, runs: Path) -> Goods:
-    away = any(not host.local for host in spec.hosts)
-    return Goods(
-        sources=survey.sources(spec.sync, runs) if spec.runs_own_code or any(h.setup for h in spec.hosts) else None,
-        only_setup=not spec.runs_own_code,
-        data={name: survey.data(data.path) for name, data in spec.data.items() if not data.on_host and away},
-        on_host={name: data.path for name, data in spec.data.items() if data.on_host},
-        dataset=survey.dataset(spec.train.dataset) if spec.train is not None and away else None,
-        dataset_kind=spec.train.dataset.kind if spec.train is not None else "",
-    )
-
-
-def _dataset(spec: ClusterSpec, ready: Ready) -> tuple[str, str] | None:
-    """How the trainer is told of a data set's files that were brought to a host."""
-    if ready.dataset is None or spec.train is None:
-        return None
-    return ("idx" if spec.train.dataset.kind in ("idx", "fashion-mnist") else "npz"), ready.dataset

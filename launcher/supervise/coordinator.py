@@ -163,9 +163,7 @@ class Coordinator:
                 case Send(host, message):
                     self._links.send(host, message)
                 case StartRanks(host):
-                    plan, self._started = self._machine.plan, True
-                    self._over.discard(host)
-                    self._links.send(host, self._start_message(plan, host))
+                    self._start_ranks(host)
                 case MakePlan():
                     self._planner.begin(instruction)
                 case Note(kind, fields):
@@ -174,6 +172,17 @@ class Coordinator:
                     self._conclusion = instruction
                 case Yield(why):
                     print(f"another coordinator has the run ({why}): this one goes", flush=True)
+
+    def _start_ranks(self, host: str) -> None:
+        spec = next((one for one in self._spec.hosts if one.name == host), None)
+        if spec is not None and spec.activate is not None and host not in self._activated:
+            # Another coordinator was to start them, and what it knew of the host's environment went with it.
+            self._links.close(host)
+            self._tell(HostGone(host, "its workers had not been started yet when the coordinator went"))
+            return
+        plan, self._started = self._machine.plan, True
+        self._over.discard(host)
+        self._links.send(host, self._start_message(plan, host))
 
     def _plan_next(self, wanted: MakePlan) -> LaunchPlan:
         """In a thread of its own: what the next generation needs may have to come home first."""

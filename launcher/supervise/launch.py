@@ -14,8 +14,8 @@ from launcher.plan.json_form import to_json
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import Journal, read
+from launcher.runs.whole import write_whole
 from launcher.supervise import control, daemon, takeover
-from launcher.supervise.about import write_whole
 from launcher.supervise.coordinator import Coordinator
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Foreground, Front
@@ -34,9 +34,10 @@ class NotStartedError(RunError):
 
 
 def take_over(order: Order, when_over: WhenOver, front: Front) -> None:
-    """Take in hand a run whose coordinator is dead, at the generation that it has come to; else as `begin`."""
+    """Take in hand a run whose coordinator is dead, at the generation that it has come to; else as `begin`. When it
+    cannot be done nothing has been changed, and nothing is written down."""
     plan = takeover.newest_plan(order.run)
-    _start(order, when_over, front, lambda _: takeover.prepare(order, plan))
+    _start(order, when_over, front, lambda foreground: takeover.prepare(order, plan, foreground), ends_it=False)
 
 
 def begin(order: Order, when_over: WhenOver, front: Front) -> None:
@@ -49,7 +50,10 @@ def begin(order: Order, when_over: WhenOver, front: Front) -> None:
     _start(order, when_over, front, lambda foreground: prepare(order, foreground))
 
 
-def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Foreground], Prepared]) -> None:
+def _start(
+    order: Order, when_over: WhenOver, front: Front, make: Callable[[Foreground], Prepared], *, ends_it: bool = True
+) -> None:
+    """`ends_it`: whether a preparation that fails is the run's end."""
     run = order.run
     hooks = Hooks(run, order.spec.coordinator)
 
@@ -61,9 +65,13 @@ def _start(order: Order, when_over: WhenOver, front: Front, make: Callable[[Fore
             try:
                 prepared = make(foreground)
             except LauncherError as error:
-                if not foreground.fail(error):
+                if foreground.fail(error):
+                    return
+                if ends_it:
                     _write_failure(order, Journal(run.journal, hooks.happened), error)
                     hooks.finish()
+                else:
+                    print(f"the run could not be taken over: {error.message}", flush=True)
                 return
             journal = Journal(run.journal, hooks.happened)
             term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)

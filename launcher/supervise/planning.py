@@ -29,11 +29,13 @@ class Planning:
         self.look = look
         self._bring = bring
         self._resumes = order.resumes
+        self._taken_over = False  # nothing is known of the hosts, nor where on them the checkpoint is
         self._resume_dirs: Mapping[str, str] = {}
 
     def going_on_from(self, plan: LaunchPlan) -> None:
         """The run is at this plan already, which another coordinator had made."""
         self._resumes = plan.resumes
+        self._taken_over = True
 
     def first(self, examine: Callable[[Planner], LaunchPlan]) -> LaunchPlan:
         """The plan of the order's own generation: `examine` finds out what the hosts are like, and has it planned."""
@@ -63,14 +65,14 @@ class Planning:
 
         Raises NotFitError, SpecError or RunError.
         """
-        if wanted.onward:
+        if wanted.onward or self._taken_over:
             found = newest_checkpoint(self._order.run)
             self._resumes = found.name
             self._resume_dirs = self._bring(found.folder) if found.name else {}
-        if not wanted.afresh:
+        if not (wanted.afresh or self._taken_over):
             with contextlib.suppress(NotFitError):
                 return self._plan(wanted.generation, wanted.avoid_ports, wanted.at_work)
-        self._facts = self.look()
+        self._facts, self._taken_over = self.look(), False
         with contextlib.suppress(NotFitError):
             return self._plan(wanted.generation, wanted.avoid_ports, wanted.at_work)
         # A small range of ports: one that was used lately and is free is better than none.

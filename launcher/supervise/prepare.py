@@ -27,9 +27,9 @@ def prepare(order: Order, front: Front) -> Prepared:
     if not spec.plain:
         from launcher.supervise import away  # paramiko and all that: not for a run on this machine alone
 
-        return away.prepare(order, front, _stage)
+        return away.prepare(order, front, stage_here)
     try:
-        staged = {host.name: _stage(spec, run, host.name) for host in spec.hosts}
+        staged = {host.name: stage_here(spec, run, host.name) for host in spec.hosts}
     except OSError as error:
         raise RunError(f"staging into {run.path} failed: {error.strerror or error}", hint="`df -h` tells") from error
     codes = {name: code for name, (code, _) in staged.items()}
@@ -62,7 +62,8 @@ def find_secrets(spec: ClusterSpec, environ: Mapping[str, str]) -> dict[str, str
     return {name: environ[name] for name in spec.secrets}
 
 
-def _stage(spec: ClusterSpec, run: RunFolder, host: str) -> tuple[str, str]:
+def stage_here(spec: ClusterSpec, run: RunFolder, host: str) -> tuple[str, str]:
+    """(our package, the user's folder) in the run's folder of a host that is this machine. Raises OSError."""
     folder = run.host(host)
     run.hosts.mkdir(mode=0o700, exist_ok=True)
     Path(folder.root).mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,205 @@
+"""Another coordinator takes over a run on other machines, whatever the first did when it was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.runs.alive import listener
+from tests.integration.far import Far, far_in
+from tests.integration.harness import is_alive, wait_for
+from tests.integration.there import alive_on, nothing_alive, same_at_home
+from tests.lab.hosts import why_no_sshd
+from worker.contract import records
+from worker.contract.layout import coordinator_socket
+
+pytestmark = pytest.mark.skipif(bool(why_no_sshd()), reason=why_no_sshd())
+
+# Prints numbered lines until it may go. Its first life ends with a failure on the host that the file DIE names.
+COUNTS = """\
+import os, sys, time
+number = 0
+print("life", os.environ["LAUNCHER_GENERATION"], "as it was", flush=True)
+def dies():
+    first = os.environ["LAUNCHER_GENERATION"] == "1" and os.path.exists(os.environ["DIE"])
+    return first and open(os.environ["DIE"]).read() == os.environ["LAUNCHER_HOST"]
+while not os.path.exists(os.environ["GO"]):
+    print("line", number, flush=True)
+    number += 1
+    if dies():
+        os.kill(os.getpid(), 9)
+    time.sleep(0.02)
+output = os.environ["LAUNCHER_OUTPUT_DIR"]
+open(os.path.join(output, "result.bin"), "wb").write(os.urandom(300000))
+print("end after", number, flush=True)
+"""
+SHORT = "timeouts: {stop: 1 s, host: 3 s, connect: 5 s}\nrestart: {backoff: 0.1 s}\n"
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Far]:
+    with far_in(tmp_path) as one:
+        yield one
+
+
+class Run:
+    """A run whose program has been started everywhere, or is about to be."""
+
+    def __init__(self, far: Far, extra: str = SHORT, each: str = "", start: bool = True) -> None:
+        self.far = far
+        self.go, self.die = far.launcher.folder / "go", far.launcher.folder / "die"
+        variables = f"env: {{GO: {self.go}, DIE: {self.die}}}"
+        self.spec = far.program(COUNTS, extra, each=f"{each}, {variables}" if each else variables)
+        if start:
+            far.launcher.run("up", "-d", str(self.spec))
+            self.started()
+
+    @property
+    def folder(self) -> Path:
+        return self.far.launcher.newest()
+
+    def started(self, generation: int = 1) -> None:
+        for host in self.far.hosts:
+            wait_for(lambda host=host: self.of(host.name, records.RANK_STARTED, generation), f"ranks of {host.name}")  # type: ignore[misc]
+
+    def of(self, host: str | None, type_: str, generation: int | None = None) -> list[dict[str, Any]]:
+        events = self.far.launcher.events(self.folder, host)
+        return [e for e in events if e["type"] == type_ and generation in (None, e.get("generation"))]
+
+    def kill_coordinator(self) -> None:
+        pid = self.of(None, records.COORDINATOR_STARTED)[-1]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not is_alive(pid), "the coordinator's death")
+
+    def attach(self, *arguments: str) -> Callable[[], int]:
+        """Starts `attach`; what is returned waits for its end, and gives its exit code."""
+        process = self.far.launcher.start("attach", "--plain", *arguments)
+        return lambda: process.wait(40)
+
+    def taken_over(self, term: int = 2) -> None:
+        wait_for(lambda: len(self.of(None, records.COORDINATOR_STARTED)) >= term, "another coordinator")
+
+    def is_whole(self, generation: int) -> None:
+        """It has trained, every line is at home, what it leaves is there once, and nothing lives."""
+        (end,) = self.of(None, records.RUN_ENDED)
+        assert (end["state"], end["exit_code"]) == ("trained", 0)
+        terms = [e["term"] for e in self.of(None, records.COORDINATOR_STARTED)]
+        assert terms == sorted(set(terms))
+        begun = [e["generation"] for e in self.of(None, records.GENERATION_STARTED)]
+        assert begun == list(range(1, generation + 1))
+        same_at_home(self.far, self.folder)
+        for rank, host in enumerate(self.far.hosts):
+            log = self.folder / "hosts" / host.name / f"g{generation}" / f"rank{rank}.log"
+            lines = log.read_text().splitlines()
+            assert lines[0] == f"life {generation} as it was"
+            assert lines[-1] == f"end after {len(lines) - 2}"
+        assert (self.folder / "hosts" / "h1" / "output" / "result.bin").stat().st_size == 300000
+        nothing_alive(self.far)
+
+
+def test_a_run_on_other_machines_is_taken_over_while_it_trains(far: Far) -> None:
+    run = Run(far)
+    pids = [run.of(host.name, records.RANK_STARTED)[0]["pid"] for host in far.hosts]
+    run.kill_coordinator()
+    ended = run.attach()
+    run.taken_over()
+    assert all(is_alive(pid) for pid in pids)
+    run.go.touch()
+    assert ended() == 0
+    run.is_whole(generation=1)
+
+
+@pytest.mark.parametrize(
+    ("host", "record", "generation"),
+    [
+        (None, records.COORDINATOR_STARTED, 1),
+        (None, records.GENERATION_STARTED, 1),
+        ("h2", records.RANK_ENDED, 2),
+        (None, records.RESTART, 2),
+        (None, records.REPLANNED, 2),
+        ("h1", records.RANK_STARTED, 2),
+    ],
+    ids=["reaching", "starting", "rescuing", "pausing", "planning", "starting-again"],
+)
+def test_a_coordinator_is_killed_at_a_bad_moment_and_another_one_goes_on(
+    far: Far, host: str | None, record: str, generation: int
+) -> None:
+    run = Run(far, start=False)
+    far.launcher.start("up", "-d", str(run.spec))
+    if generation == 2:
+        run.started()
+        (run.spec.parent / "program.py").write_text("print('edited')\n")
+        run.die.write_text("h2")
+    number = 2 if record == records.RANK_STARTED else None
+    wait_for(lambda: run.of(host, record, number), f"{record} of {host}")
+    run.kill_coordinator()
+    ended = run.attach()
+    run.taken_over()
+    run.started(generation)
+    run.go.touch()
+    assert ended() == 0
+    run.is_whole(generation)
+
+
+def test_a_coordinator_is_killed_while_what_the_run_left_is_gathered(far: Far) -> None:
+    run = Run(far)
+    run.go.touch()
+    wait_for(lambda: run.of("h2", records.GENERATION_ENDED), "the end on h2")
+    run.kill_coordinator()
+    assert run.attach()() == 0
+    run.is_whole(generation=1)
+
+
+def test_a_run_that_came_to_its_end_while_nobody_watched_comes_home(far: Far) -> None:
+    run = Run(far)
+    run.kill_coordinator()
+    run.go.touch()
+    wait_for(lambda: not any(alive_on(host) for host in far.hosts), "the agents to leave", 20)
+    assert run.attach()() == 0
+    run.is_whole(generation=1)
+
+
+def test_an_agent_that_died_with_the_coordinator_is_replaced_and_no_edit_is_seen(far: Far) -> None:
+    run = Run(far)
+    (run.spec.parent / "program.py").write_text("print('edited')\n")
+    run.kill_coordinator()
+    os.kill(run.of("h2", records.AGENT_STARTED)[0]["pid"], signal.SIGKILL)
+    ended = run.attach()
+    run.started(2)
+    run.go.touch()
+    assert ended() == 0
+    run.is_whole(generation=2)
+
+
+def test_a_coordinator_killed_before_anything_was_started_is_begun_again_by_attach(far: Far) -> None:
+    run = Run(far, start=False)
+    up = far.launcher.start("up", "--plain", str(run.spec))
+    folder = wait_for(lambda: next(far.launcher.runs.glob("far-*/run.json"), None), "the run's folder").parent
+    os.kill(wait_for(lambda: listener(coordinator_socket(str(folder))), "the coordinator"), signal.SIGKILL)
+    assert up.wait(20) == 1
+    assert f"launcher attach {folder.name}" in (far.launcher.folder / "command-0.log").read_text()
+    assert not (folder / "events.jsonl").exists()
+    run.go.touch()
+    assert run.attach(folder.name)() == 0
+    run.is_whole(generation=1)
+
+
+def test_a_stop_that_was_under_way_is_carried_out_on_other_machines(far: Far) -> None:
+    run = Run(far, "timeouts: {stop: 30 s}\n")
+    for host in far.hosts:  # their ranks hear nothing of it before they are awake
+        os.kill(run.of(host.name, records.RANK_STARTED)[0]["pid"], signal.SIGSTOP)
+    down = far.launcher.start("down")
+    wait_for(lambda: run.of("h2", "rank_asked_to_stop"), "the stop to be under way")
+    run.kill_coordinator()
+    ended = run.attach()
+    run.taken_over()
+    for host in far.hosts:
+        os.kill(run.of(host.name, records.RANK_STARTED)[0]["pid"], signal.SIGCONT)
+    assert ended() == 130
+    down.wait(20)
+    nothing_alive(far)
