@@ -89,7 +89,7 @@ def end_coordinator(run: RunFolder, *, timeout_s: float = 5.0) -> None:
 class ControlServer:
     """Answers on the control socket within the coordinator's loop; `take` gives the orders to stop that have come.
 
-    `drain` is called with the hosts, by whom it was asked, and whether the run may park; it returns the answer's fields.
+    `drain` is called with the hosts, by whom it was asked, and whether the run may park; it gives the answer's fields.
     """
 
     def __init__(
