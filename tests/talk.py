@@ -14,8 +14,9 @@ from worker.contract import wire
 class Talk:
     """One agent as its coordinator (or a viewer) talks to it. Pure: whoever uses it moves the bytes."""
 
-    def __init__(self, folder: str, host: str, run: str, lease_s: float) -> None:
+    def __init__(self, folder: str, host: str, run: str, lease_s: float, warm: str = "") -> None:
         self._where = {"folder": folder, "host": host, "run": run, "lease_s": lease_s}
+        self._where |= {"warm": warm} if warm else {}
         self._lease_s = lease_s
         self._decoder = wire.Decoder(magic=True)
         self.term = 0
@@ -64,9 +65,9 @@ class Talk:
         """Ask for a fresh hello; needs no command."""
         return self._send(wire.STATUS)
 
-    def leave(self) -> bytes:
-        """Let the agent go; it refuses while a rank is alive."""
-        return self._send(wire.LEAVE, term=self.term)
+    def leave(self, keep_s: float = 0.0) -> bytes:
+        """Let the agent go; it refuses while a rank is alive. `keep_s`: it is to stay warm for the next run."""
+        return self._send(wire.LEAVE, term=self.term, **({"keep_s": keep_s} if keep_s else {}))
 
     def _send(self, type_: str, **fields: Any) -> bytes:
         return wire.encode({"type": type_, **fields})

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, NotFitError
 from launcher.plan.model import LaunchPlan
 from launcher.supervise.events import MakePlan, PlanFailed, PlanMade
 
@@ -48,7 +48,8 @@ class Planner:
             answer = PlanMade(self._plan(wanted))
         except LauncherError as error:
             # At a restart what does not fit now may fit later: a host may be coming back, a disk may be full.
-            answer = PlanFailed(error.message, error.hint, fatal=not wanted.onward)
+            hosts = error.hosts if isinstance(error, NotFitError) else frozenset()
+            answer = PlanFailed(error.message, error.hint, fatal=not wanted.onward, hosts=hosts)
         except Exception as error:  # a defect must not leave the run without an answer
             answer = PlanFailed(f"planning failed: {type(error).__name__}: {error}", "see coordinator.log", fatal=True)
         self._answers.put(answer)

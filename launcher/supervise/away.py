@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,13 +275,15 @@ class Fleet:
             else:
                 one.talk.close()
 
-    def facts(self) -> Facts:
-        """What the hosts are like now, for another plan. Raises NotFitError."""
+    def facts(self, hosts: Sequence[str]) -> Facts:
+        """What these hosts are like now, for another plan. Raises NotFitError."""
         order = self._order
-        return self._with_data(remote.gather(order.spec, order.run, self._sessions(), staged=self._staged))
+        spec = replace(order.spec, hosts=tuple(host for host in order.spec.hosts if host.name in hosts))
+        sessions = {name: self._session(name) for name in hosts}
+        return self._with_data(remote.gather(spec, order.run, sessions, staged=self._staged))
 
-    def bring_checkpoint(self, folder: str) -> Mapping[str, str]:
-        """The checkpoint to go on from, on every host: its folder there by host. Raises NotFitError or RunError."""
+    def bring_checkpoint(self, folder: str, hosts: Sequence[str]) -> Mapping[str, str]:
+        """The checkpoint to go on from, on these hosts: its folder there by host. Raises NotFitError or RunError."""
         told = Slowly(self._front)
 
         def one(name: str) -> str:
@@ -294,7 +296,8 @@ class Fleet:
                 self._session(name), Path(folder), ready.folder, workdir=ready.workdir, progress=progress
             )
 
-        found, failed = each(list(self._away), one, what="bringing the checkpoint to", tell=self._front.tell)
+        away = [name for name in hosts if name in self._away]
+        found, failed = each(away, one, what="bringing the checkpoint to", tell=self._front.tell)
         remote.together(failed.items(), "cannot bring the checkpoint to")
         return {**dict.fromkeys(self._here, folder), **found}
 

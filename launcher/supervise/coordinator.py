@@ -90,10 +90,8 @@ class Coordinator:
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
         self._under_way = under_way
-        policy = Policy(spec.restart)
-        if under_way is not None:
-            policy.recall([(time.monotonic() - ago, progressed) for ago, progressed in under_way.failures])
-        self._machine = Machine(plan, term, spec.timeouts.connect, policy)
+        failures = under_way.failures_at(time.monotonic()) if under_way is not None else ()
+        self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart), failures)
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = {} if activated is None else activated  # of hosts that come back it may change
@@ -107,7 +105,7 @@ class Coordinator:
         self._started = (
             under_way is not None
         )  # ranks, of any generation: else no host has anything that is worth waiting for
-        self._over: set[str] = set()  # hosts on which no rank of ours is alive
+        self._over = {host.name for host in plan.hosts if not host.ranks}  # where no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
 
@@ -132,9 +130,9 @@ class Coordinator:
     def _first_instructions(self) -> list[Instruction]:
         if self._under_way is None:
             return self._machine.begin(time.monotonic())
-        for host in self._machine.hosts:
+        for host in self._machine.at_work:
             self._links.expect(host)
-        return self._machine.take_over(self._under_way.stop)
+        return self._machine.take_over(self._under_way.stop, self._under_way.ending)
 
     # Turning.
 
@@ -148,8 +146,8 @@ class Coordinator:
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
         for text in self._remarks():
             self._journal.append(records.REMARK, text=text)
-        stopping, breaking = self._machine.stopping, self._machine.breaking
-        self._links.patience_s = patience_s(stopping, breaking, self._spec.timeouts)
+        stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
+        self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
         self._links.tend()
 
     def _tell(self, event: Event) -> None:
@@ -199,6 +197,8 @@ class Coordinator:
             return
         if isinstance(answer, PlanMade):
             self._journal.append(records.REPLANNED, generation=answer.plan.generation, resumes=answer.plan.resumes)
+            if self._home:
+                self._home.goes_on_with(answer.plan)
         self._tell(answer)
 
     # What comes over the links.
@@ -217,6 +217,10 @@ class Coordinator:
         """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
             self._boots[host] = str(message.get("boot_id", ""))
+            if self._home:
+                self._home.found(host)
+            if host not in self._machine.at_work and not message.get("busy"):
+                self._over.add(host)
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._links.close(host)  # it is for the machine to say whether an agent is to be started there
@@ -248,14 +252,19 @@ class Coordinator:
         """No stream to the host can be had."""
         if self._home:
             self._home.lost(host)
-        self._tell(HostGone(host, why))
+        self._tell(HostGone(host, why, unreachable=True))
 
     def link_lost(self, host: str, why: str) -> None:
         """Training goes on there, unseen."""
+        if host not in self._machine.at_work:  # nothing does: as long as it is away, it is nobody's reserve
+            self.gone(host, why)
+            return
         self._journal.append(records.LINK_LOST, host=host, why=why)
 
     def link_back(self, host: str, after_s: float) -> None:
         """What was missed comes now."""
+        if host not in self._machine.at_work:
+            return
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
     def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:

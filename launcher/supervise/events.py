@@ -25,10 +25,11 @@ class HostReached:
 
 @dataclass(frozen=True)
 class HostGone:
-    """No agent of this run lives on the host any more, or it cannot be reached; the reason is for people."""
+    """No agent of this run lives on the host any more, or it is `unreachable`; the reason is for people."""
 
     host: str
     why: str
+    unreachable: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,15 @@ class PlanMade:
 
 @dataclass(frozen=True)
 class PlanFailed:
-    """There is no such plan: the message and the next step are for people. `fatal`: no later try could succeed."""
+    """There is no such plan: the message and the next step are for people. `fatal`: no later try could succeed.
+
+    `hosts`: those that it failed on, where that is known.
+    """
 
     message: str
     hint: str
     fatal: bool = True
+    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from worker.contract.states import RankState, RunState
 
 # Ends that come of the program itself: told by the worker or by its exit, and not by what happened to it.
 _NOT_ITS_OWN = frozenset({"peer", "port", "environment"})
+_LAST = frozenset({"end", "asked", "rescue"})  # checkpoints after which workers leave anyway
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,24 @@ class Generation:
             "progressed": failure.progressed,
         }
 
+    def as_planned_end(self, reason: str) -> dict[str, Any]:
+        """The fields of a RESTART record after an end that nothing was lost by."""
+        generation = self.plan.generation
+        return {"generation": generation, "message": reason, "pause_s": 0.0, "progressed": True, "planned": True}
+
     @property
     def all_over(self) -> bool:
-        return self.over >= {host.name for host in self.plan.hosts}
+        return self.over >= {host.name for host in self.plan.at_work}
 
     @property
     def progressed(self) -> bool:
         """Whether a step is known to have been done, or saved."""
         return self._stepped
+
+    def is_checkpoint(self, event: Mapping[str, Any]) -> bool:
+        """Whether one was published that was due: at another step no generation is ended without need."""
+        of_this = event.get("generation") == self.plan.generation
+        return of_this and event.get("type") == records.CHECKPOINT and event.get("why") not in _LAST
 
     def hear(self, host: str, event: Mapping[str, Any]) -> Heard:
         """Take in a record of a host's journal; what follows from it. One of another generation says nothing."""

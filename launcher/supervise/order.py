@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnderWay:
-    """What another coordinator has left behind. `failures`: (seconds ago, whether it had progressed)."""
+    """What another coordinator has left behind. `failures`: (seconds ago, whether it had progressed, on which host).
+
+    `ending`: why the newest generation was to end without a failure, if it was.
+    """
 
     stop: StopHow | None = None
-    failures: tuple[tuple[float, bool], ...] = ()
+    failures: tuple[tuple[float, bool, str], ...] = ()
+    ending: str = ""
+
+    def failures_at(self, now: float) -> list[tuple[float, bool, str]]:
+        """The failures with their times by a clock that says `now`."""
+        return [(now - ago, progressed, host) for ago, progressed, host in self.failures]
 
 
 @dataclass(frozen=True)

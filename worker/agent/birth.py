@@ -23,6 +23,8 @@ class Birth(Value):
     run: str
     lease_s: float
     code: str  # the name of our package's folder: its hash, where it is staged
+    warm: str = ""  # for which runs it may be kept after its own; empty: for none
+    not_warm: str = ""  # why one that was kept could not serve in its place
 
     @property
     def place(self) -> HostFolder:
@@ -88,13 +90,7 @@ def _detach(listener: int, birth: Birth) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    nothing = os.open(os.devnull, os.O_RDWR)
-    try:
-        log = os.open(birth.place.agent_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    except OSError:  # a full disk: an agent without a log is better than none
-        log = os.dup(nothing)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
+    speak_into(birth.place.agent_log)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != listener:
             try:
@@ -103,3 +99,16 @@ def _detach(listener: int, birth: Birth) -> None:
                 continue
     with contextlib.suppress(OSError):
         os.open(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.O_RDONLY)  # in use, for `clean`
+
+
+def speak_into(path: str) -> None:
+    """Standard output and error are this file's from now on, and there is no input."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    except OSError:  # a full disk: an agent without a log is better than none
+        log = os.dup(nothing)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    for descriptor in {nothing, log} - {0, 1, 2}:
+        os.close(descriptor)

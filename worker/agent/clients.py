@@ -83,6 +83,9 @@ class Clients:
             if stuck or len(client.out) > MOST_WAITING or (client.heard_out and not client.out):
                 self._drop(number)
 
+    def stop_listening(self) -> None:
+        self._listener.close()
+
     def close(self) -> None:
         """Let every client have what was written for it, for a short while, and close."""
         until = time.monotonic() + LAST_PATIENCE_S

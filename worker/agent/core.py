@@ -15,6 +15,7 @@ from . import events
 from .events import RANK_EVENTS, Event, Follow, Instruction, Leave, Outbox, RankEvent, Send
 from .generation import Generation
 from .going import Going
+from .keeping import Keeping
 from .orders import BadOrderError, parse_order, seconds, whole
 from .told import MOST_TEXT
 from .who import Identity, Past
@@ -49,6 +50,7 @@ class Core:
         self._must_leave = ""
         self._going = Going()
         self._disk_is_full = False
+        self._keeping = Keeping(self._out)
         self.left = False
         self._out.write(records.AGENT_STARTED, host=identity.host, run=identity.run, pid=identity.pid,
                         boot_id=identity.boot_id, code=identity.code, **identity.more)  # fmt: skip
@@ -203,8 +205,7 @@ class Core:
         self._last_generation = order.generation
         if self._going.why:  # it was on its way when this host had to go: over before it began, and no failure
             self._tell_going()
-            self._out.write(records.GENERATION_ENDED, generation=order.generation, reason=self._going.told)
-            return
+            return self._out.write(records.GENERATION_ENDED, generation=order.generation, reason=self._going.told)
         self._generation = Generation(order, self._out, self._t)
 
     def _stop(self, _client: int, message: wire.Message) -> None:
@@ -226,7 +227,10 @@ class Core:
         self._of_commander(client, message)
         if self._busy():
             raise BadOrderError(f"generation {self._last_generation} has not ended")
-        self._must_leave = "asked to leave"
+        keep_s = seconds(message.get("keep_s", 0.0), "keep_s")
+        if not self._must_leave:
+            self._must_leave = "asked to leave"
+            self._keeping.wish(0.0 if self._disk_is_full or self._going.why else keep_s, self._generation)
         self._maybe_leave()
 
     # The ranks.
@@ -239,6 +243,7 @@ class Core:
         if generation.going and not self._going.why:
             self._go(generation.going)
         if generation.over:
+            self._keeping.ended(generation)
             self._idle_until = self._t + GRACE_S
             if self._must_leave:
                 self._maybe_leave()
@@ -259,8 +264,8 @@ class Core:
             self._go("the agent was sent SIGTERM")
 
     def _go(self, why: str) -> None:
-        """This host has to go. As all ranks agree on the step at which they save and stop, to ask those here is enough
-        for all, whether a coordinator is there or not."""
+        """All ranks agree on the step at which they save and stop: to ask those here is enough, with a coordinator or
+        without."""
         self._going.begin(why)
         self._tell_going()
         if self._generation is not None and self._busy():
@@ -277,11 +282,10 @@ class Core:
                 self._generation.stop_bereft(event.reason, self._t)
             self._maybe_leave()
 
-    def _zygote_ready(self, event: events.ZygoteReady) -> None:
-        self._out.write(records.ZYGOTE_READY, pid=event.pid, start_time=event.start_time, seconds=event.seconds)
-
-    def _zygote_ended(self, event: events.ZygoteEnded) -> None:
-        self._out.write(records.ZYGOTE_ENDED, pid=event.pid, reason=event.reason[:MOST_TEXT])
+    def _of_zygote(self, event: events.ZygoteEvent) -> None:
+        self._keeping.on(event)
+        if self._must_leave:
+            self._maybe_leave()
 
     # Time.
 
@@ -305,7 +309,7 @@ class Core:
                        states={str(rank): str(life.state) for rank, life in lives.items()})  # fmt: skip
 
     def _maybe_leave(self) -> None:
-        if self._busy():
+        if self._busy() or self._keeping.asked:
             return
         reason = self._must_leave
         if not reason and self._going.why:
@@ -332,8 +336,7 @@ class Core:
         events.DiskRoom: _disk_room,
         events.Termed: _termed,
         events.Bereft: _bereft,
-        events.ZygoteReady: _zygote_ready,
-        events.ZygoteEnded: _zygote_ended,
+        **dict.fromkeys(events.ZYGOTE_EVENTS, _of_zygote),
         **dict.fromkeys(RANK_EVENTS, _of_ranks),
     }
     _MESSAGES: Dict[str, Callable[["Core", int, wire.Message], None]] = {  # noqa: RUF012

@@ -139,11 +139,30 @@ class ZygoteEnded(Value):
     reason: str
 
 
+class ZygoteAdopted(Value):
+    """One that this earlier run had kept serves on."""
+
+    pid: int
+    start_time: int
+    run: str
+
+
+class Kept(Value):
+    """Agent and zygote are to stay when this run's is over: nothing of it is held any more."""
+
+    pid: int
+    start_time: int
+
+
+class NotKept(Value):
+    why: str
+
+
 RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck]
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck)
-Event = Union[
-    Connected, Disconnected, Received, DiskFull, DiskRoom, Termed, Bereft, ZygoteReady, ZygoteEnded, RankEvent
-]
+ZygoteEvent = Union[ZygoteReady, ZygoteEnded, ZygoteAdopted, Kept, NotKept]
+ZYGOTE_EVENTS = (ZygoteReady, ZygoteEnded, ZygoteAdopted, Kept, NotKept)
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Termed, Bereft, ZygoteEvent, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 
@@ -225,11 +244,17 @@ class Sweep(Value):
     """Kill every descendant that is left; answered by Swept."""
 
 
+class Keep(Value):
+    """See that the zygote can stay for the next run, for so long; answered by Kept or NotKept."""
+
+    seconds: float
+
+
 class Leave(Value):
     """The last instruction: nothing of the run is left to mind."""
 
 
-Instruction = Union[Send, Follow, Write, Spawn, Ask, TellOfLoss, Kill, Look, Publish, MoveOutput, Sweep, Leave]
+Instruction = Union[Send, Follow, Write, Spawn, Ask, TellOfLoss, Kill, Look, Publish, MoveOutput, Sweep, Keep, Leave]
 
 
 class Outbox:

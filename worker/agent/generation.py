@@ -62,10 +62,15 @@ class Generation:
         self._finished_at: Optional[float] = None
         self._publishing: Set[str] = set()
         self._sweeping = False
-        self._swept = False
+        self._swept = self._stuck = False
         for rank in order.ranks:
             zygote = order.zygote and is_trainer(rank)
             out.add(Spawn(order.generation, rank, zygote, order.timeouts.start_s / 3))
+
+    @property
+    def flawless(self) -> bool:
+        """Whether every rank has finished, and none left anything behind that could not be ended."""
+        return not self._stuck and all(life.state is RankState.FINISHED for life in self.ranks.values())
 
     def alive(self) -> List[int]:
         return [rank for rank, life in sorted(self.ranks.items()) if life.alive]
@@ -222,6 +227,7 @@ class Generation:
         self._conclude()
 
     def _was_stuck(self, event: Stuck, _t: float) -> None:
+        self._stuck = True
         self._out.write(records.LEFTOVERS, generation=self.number, pids=event.pids)
 
     def _conclude(self) -> None:

@@ -68,6 +68,10 @@ class Journal:
         self.waiting.clear()
         self.problem = None
 
+    def close(self) -> None:
+        """What is waiting still is lost."""
+        os.close(self._file)
+
     def read(self, offset: int) -> bytes:
         try:
             return os.pread(self._file, _PIECE, offset)

@@ -189,11 +189,18 @@ def _start(name: str, reach: wire.Message) -> bool:
     os.close(os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
     from . import birth, warden  # not needed to reach an agent that is there
 
-    package = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package = os.path.basename(place)
     folder = os.path.realpath(reach["folder"])
-    born = birth.Birth(folder, reach["host"], reach["run"], float(reach["lease_s"]), package)
+    about = (folder, reach["host"], reach["run"], float(reach["lease_s"]), package, str(reach.get("warm", "")))
     try:
-        birth.in_background(listener, born, warden.main)
+        not_warm: Optional[str] = ""
+        if reach.get("warm"):
+            from .offer import offer  # nor for a run that keeps nothing
+
+            not_warm = offer(listener, birth.Birth(*about), place)
+        if not_warm is not None:
+            birth.in_background(listener, birth.Birth(*about, not_warm), warden.main)
     finally:
         listener.close()
     return True

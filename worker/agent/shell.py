@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List
+from typing import Any, Callable, Deque, Dict, List, Optional
 
 from ..contract import layout, names
 from . import events, processes
@@ -29,7 +29,27 @@ from .room import Room
 from .who import Identity
 from .workers import Workers
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .keeper import Keeper
+    from .kept import Kept
+
 MARKED_S = 2.0
+
+
+def live(listener: socket.socket, birth: Birth, warden: socket.socket) -> int:
+    """An agent's life: one run, and as many further ones as adopt what it has kept warm. The exit code.
+
+    Only the very process that a zygote hangs below can take up what that forks: the kernel hands orphans to the
+    nearest subreaper above them. So an agent that is kept becomes the next run's agent itself.
+    """
+    kept: Optional[Kept] = None
+    while True:
+        keeper = Shell(listener, birth, warden, kept).run()
+        taken = keeper.wait() if keeper is not None else None
+        if taken is None:
+            return 0
+        listener, birth, kept = taken
 
 
 def boottime() -> float:
@@ -40,7 +60,11 @@ def boottime() -> float:
 class Shell:
     """One agent. `run` returns when nothing of the run is left to mind."""
 
-    def __init__(self, listener: socket.socket, birth: Birth, warden: int) -> None:
+    def __init__(
+        self, listener: socket.socket, birth: Birth, warden: socket.socket, kept: Optional[Kept] = None
+    ) -> None:
+        self._birth = birth
+        self._keeper: Optional[Keeper] = None
         processes.name_this_process("launcher-agent")
         processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._place = birth.place
@@ -55,8 +79,10 @@ class Shell:
         past = self._journal.past
         if past.unended:  # an agent was killed: its warden's work was done, unless that was killed too
             processes.end_marked(f"{names.MARK}={layout.mark(birth.folder)}".encode(), MARKED_S)
-        self._core = Core(_identity(birth), past, birth.lease_s, boottime())
-        self._workers = Workers(self._place, layout.mark(birth.folder), self._selector, self._happened.append)
+        self._core = Core(_identity(birth, kept), past, birth.lease_s, boottime())
+        self._workers = Workers(
+            self._place, layout.mark(birth.folder), self._selector, self._happened.append, bool(birth.warm), kept
+        )
         self._looks = Looks(self._happened.append)
         self._publisher = Publisher(self._place)
         self._clients = Clients(
@@ -67,15 +93,26 @@ class Shell:
             disconnected=lambda client: self._happened.append(events.Disconnected(client)),
         )
 
-    def run(self) -> int:
-        """Mind the run until it is over; the exit code."""
+    def run(self) -> Optional[Keeper]:
+        """Mind the run until it is over. If something is to stay, what keeps it, and nothing of the run is held."""
         self._carry_out(self._core.tick(boottime()))
         while not self._left:
             self._turn(self._selector.select(self._timeout()))
         self._workers.close()
         self._journal.sync()
         self._clients.close()
-        return 0
+        if self._keeper is not None:
+            self._let_go(self._keeper)
+        return self._keeper
+
+    def _let_go(self, keeper: Keeper) -> None:
+        self._clients.stop_listening()
+        keeper.begin()
+        self._journal.close()
+        self._selector.close()
+        signal.set_wakeup_fd(-1)
+        for descriptor in self._wake:
+            os.close(descriptor)
 
     def _turn(self, ready: List[Any]) -> None:
         # Time first: after a suspend the lease is over before any message that arrived late is read.
@@ -118,7 +155,7 @@ class Shell:
     # What happens outside of workers and connections.
 
     def _catch_signals(self) -> None:
-        reader, writer = os.pipe()
+        self._wake = reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -177,6 +214,16 @@ class Shell:
             problem = str(error)
         self._happened.append(events.OutputMoved(do.rank, problem))
 
+    def _keep(self, do: events.Keep) -> None:
+        from .keeper import Keeper, NotKeptError  # most agents never need it
+
+        try:
+            self._keeper = Keeper(self._birth, self._warden, self._workers, do.seconds)
+        except NotKeptError as error:
+            self._happened.append(events.NotKept(str(error)))
+            return
+        self._happened.append(events.Kept(*self._keeper.who))
+
     def _leave(self, _: events.Leave) -> None:
         self._left = True
 
@@ -192,11 +239,12 @@ class Shell:
         events.Look: _look,
         events.Publish: _publish,
         events.MoveOutput: _move_output,
+        events.Keep: _keep,
         events.Leave: _leave,
     }
 
 
-def _identity(birth: Birth) -> Identity:
+def _identity(birth: Birth, kept: Optional[Kept]) -> Identity:
     pid, warden = os.getpid(), os.getppid()
     process = processes.look_up(pid)
     more = {
@@ -204,6 +252,7 @@ def _identity(birth: Birth) -> Identity:
         "start_time": process.start_time if process else 0,
         "machine_id": _first_line("/etc/machine-id"),
         "python": sys.version.split()[0],
+        **({"warm": kept.run} if kept is not None else {"not_warm": birth.not_warm} if birth.not_warm else {}),
     }
     return Identity(
         host=birth.host,

@@ -20,6 +20,7 @@ from .tail import Tail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .kept import Kept, Zygote
     from .zygote import Nursery
 
 POLL_S = 0.2
@@ -70,6 +71,9 @@ class _NoNursery:
     def wait(self) -> float:
         return float("inf")
 
+    def give_up(self) -> Optional[Zygote]:
+        return None
+
     def close(self) -> None: ...
 
 
@@ -82,6 +86,8 @@ class Workers:
         mark: str,
         selector: selectors.BaseSelector,
         tell: Callable[[Event], None],
+        warm: bool = False,
+        kept: Optional[Kept] = None,
     ) -> None:
         self._place = place
         self._mark = mark
@@ -94,6 +100,9 @@ class Workers:
         self._stuck_told = False
         self._strangers: Dict[int, int] = {}  # statuses of children that may turn out to be forked ranks
         self._nursery: Union[Nursery, _NoNursery] = _NoNursery()
+        self._warm = warm
+        if kept is not None:
+            self._made_nursery(kept)
 
     def spawn(self, do: Spawn) -> None:
         """Start a rank. What it was in an earlier generation is forgotten: by then nothing of it is left."""
@@ -109,12 +118,12 @@ class Workers:
         if why or not do.zygote:
             self._start_cold(worker, why)
 
-    def _made_nursery(self) -> Nursery:
+    def _made_nursery(self, kept: Optional[Kept] = None) -> Nursery:
         if isinstance(self._nursery, _NoNursery):
             from .zygote import Callbacks, Nursery  # an agent of programs need not import it
 
             callbacks = Callbacks(self._born, self._not_born, self._tell)
-            self._nursery = Nursery(self._place.zygote_log, self._selector, callbacks)
+            self._nursery = Nursery(self._place.zygote_log, self._selector, callbacks, self._warm, kept)
         return self._nursery
 
     def ask(self, rank: int) -> None:
@@ -152,6 +161,10 @@ class Workers:
         for process in below:
             processes.kill(process)
 
+    def give_up_zygote(self) -> Optional[Zygote]:
+        """The caller's from now on; None if there is none that can serve another run."""
+        return self._nursery.give_up()
+
     def process_of(self, rank: int) -> Optional[Process]:
         """The process of a rank that runs its program and is not reaped, so that its pid is its own."""
         worker = self._workers.get(rank)
@@ -160,7 +173,7 @@ class Workers:
         return Process(worker.child.pid, os.getpid(), worker.child.start_time)
 
     def close(self) -> None:
-        """The end of the agent: nothing is left but the zygote, and that goes now."""
+        """The end of the agent: nothing is left but the zygote, and that goes now, unless it was given up."""
         self._nursery.close()
 
     def sweep(self, now: float) -> None:

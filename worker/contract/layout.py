@@ -107,6 +107,11 @@ def agent_socket(root: str) -> str:
     return f"\0launcher-{os.getuid()}-{_digest(os.path.realpath(root))}"
 
 
+def kept_socket(key: str) -> str:
+    """The abstract socket at which an agent that is kept warm waits for the next run with this key."""
+    return f"\0launcher-kept-{os.getuid()}-{_digest(key)}"
+
+
 def coordinator_socket(run_folder: str) -> str:
     """The abstract socket of the coordinator of a run folder."""
     return f"\0launcher-run-{os.getuid()}-{_digest(os.path.realpath(run_folder))}"

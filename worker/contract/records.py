@@ -26,11 +26,16 @@ GOING = "going"  # why: somebody who is not its agent sent it SIGTERM, so its ho
 FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; maybe step, differs
 
 # An agent's journal, `hosts/<host>/events.jsonl`; every record also has `seq`, counted from 1.
-AGENT_STARTED = "agent_started"  # pid, warden_pid, start_time, boot_id, machine_id, host, run, code
+# pid, warden_pid, start_time, boot_id, machine_id, host, run, code; warm: the run that had kept this very process, or
+# not_warm: why one that was kept did not serve
+AGENT_STARTED = "agent_started"
 COMMANDED_BY = "commanded_by"  # term
 COORDINATOR_GONE = "coordinator_gone"  # term
 ZYGOTE_READY = "zygote_ready"  # pid, start_time, seconds: it has imported the trainer; workers are forked off it
 ZYGOTE_ENDED = "zygote_ended"  # pid, reason
+ZYGOTE_KEPT = "zygote_kept"  # pid, start_time, seconds: agent and zygote stay for so long, for the next `up`
+ZYGOTE_NOT_KEPT = "zygote_not_kept"  # reason: why it does not stay, though that was wanted
+ZYGOTE_ADOPTED = "zygote_adopted"  # pid, start_time, run: the one that had kept it
 # Of a trainer's rank also `forked: true`, or `cold`, why it was not forked off a zygote where that was wanted.
 RANK_STARTED = "rank_started"  # generation, rank, pid, start_time (clock ticks since boot), state
 RANK_FIRST_STEP = "rank_first_step"  # generation, rank, step
@@ -77,6 +82,8 @@ COPIES_DIFFER = (
 )
 REPLANNED = "replanned"  # generation, resumes (a checkpoint's name, or empty)
 RESTART = "restart"  # generation (that failed), message, pause_s, progressed, and what CAUSE has but the log's lines
+# generation, reason: all its workers are to save at a step they agree on and leave, and another one is to begin
+GENERATION_ENDING = "generation_ending"
 STOP_REQUESTED = "stop_requested"  # how, by
 HOST_LEAVING = "host_leaving"  # host, why: it has to go; all save and stop, and the run goes on without it, or parks
 HOST_LEFT = "host_left"  # host: nothing of the run is alive there any more, nor is anything of it only there

@@ -24,7 +24,7 @@ _LENGTH = struct.Struct(">I")
 Message = Dict[str, Any]
 
 # coordinator → host
-REACH = "reach"  # folder, host, run, start: bool, lease_s: float
+REACH = "reach"  # folder, host, run, start: bool, lease_s: float; warm: which kept agent may serve, where one may
 COMMAND = "command"  # term, optional since, lease_s: take the coordinator's place; answered by COMMANDED or REFUSED
 RENEW = "renew"  # term, nonce: the lease runs from the moment that nonce was sent
 START = "start"  # term, generation, keep, ranks: [rank order], timeouts: {stop_s, checkpoint_s, start_s, stall_s},
@@ -34,7 +34,7 @@ START = "start"  # term, generation, keep, ranks: [rank order], timeouts: {stop_
 # With "stalled", rank: the one that holds up the others, wherever it is
 STOP = "stop"
 STATUS = "status"  # answered by a fresh HELLO; needs no term
-LEAVE = "leave"  # term: with no worker left, write down the end and go
+LEAVE = "leave"  # term: with no worker left, write down the end and go; keep_s: stay warm for so long, if all is well
 
 # host → coordinator
 HELLO = (

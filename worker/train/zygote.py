@@ -5,6 +5,9 @@ used before the fork: no tensor, no device, no strategy, no thread. A request is
 with three descriptors: a line to the agent, the rank's log, its control pipe. The rank is forked twice, so that it
 becomes the agent's own child; it says {here: pid} on its line and does nothing before the agent's `go`. Whatever is
 not as it should be is said as {no: why}, and the agent starts the rank cold.
+
+One that was kept after its run is asked {adopt: {marks of the new run, its job}, code} first, with the log that is its
+own from now on; it answers {adopted: true}, or {cannot: why}.
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..agent import processes
-from ..agent.origin import NO_RANK
 from ..agent.zygote import FD, GO
 from ..contract import names
 from . import main as trainer
+from .shown import show_rank
+from .warm import Adopted, Warmth
 
 if TYPE_CHECKING:
     from .stock import Stock
@@ -81,6 +85,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         channel.send(json.dumps({"cannot": f"the trainer cannot be imported: {error}"[:1000]}).encode())
         return 1
+    warmth = Warmth(os.environ, stock)
     worth = _be_the_first_to_go()
     gc.freeze()  # what is here now is shared with the workers; the collector would copy its pages
     channel.send(json.dumps({"ready": time.monotonic() - began}).encode())
@@ -88,12 +93,25 @@ def main(argv: list[str]) -> int:
         request = _receive(channel)
         if request is None:
             return 0
+        if isinstance(request, Adopted):
+            channel.send(json.dumps(_adopt(request, warmth)).encode())
+            continue
         between = _fork(request)
         if between is not None:
             channel.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            warmth.settle(request.env)
             _live(request, between, stock, worth)
         request.close()
+
+
+def _adopt(request: Adopted, warmth: Warmth) -> dict[str, Any]:
+    try:
+        _look_at_ourselves()
+        why = warmth.adopt(request)
+    except (_Refusal, OSError) as error:
+        why = str(error)
+    return {"cannot": why} if why else {"adopted": True}
 
 
 def _prepare() -> Stock | None:
@@ -125,7 +143,7 @@ def _be_the_first_to_go() -> str:
     return worth
 
 
-def _receive(channel: socket.socket) -> _Request | None:
+def _receive(channel: socket.socket) -> _Request | Adopted | None:
     """The next request; None if the agent is gone."""
     room = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
     try:
@@ -137,8 +155,10 @@ def _receive(channel: socket.socket) -> _Request | None:
     descriptors = array.array("i")
     for _, _, data in ancillary:
         descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    line, log, control = descriptors
     said = json.loads(body)
+    if "adopt" in said:
+        return Adopted(said["adopt"], said["code"], descriptors[0])
+    line, log, control = descriptors
     return _Request(
         rank=said["rank"],
         env=said["env"],
@@ -237,25 +257,4 @@ def _settle(request: _Request, between: int, worth: str) -> None:
         sys.modules["numpy"].random.seed()
     sys.argv[1:] = ["train"]
     processes.name_this_process(f"launcher-rank{request.rank}"[:15])
-    _show(request.rank)
-
-
-def _show(rank: int) -> None:
-    """Let /proc tell others which rank this is: it shows the memory in which the zygote was given argv and environment.
-    Nothing depends on it, so what cannot be written is left as it is."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        begin, end = int(fields[45]), int(fields[48])  # of argv and, behind it, the environment
-        with open("/proc/self/mem", "r+b", buffering=0) as memory:
-            memory.seek(begin)
-            shown = memory.read(end - begin)
-            name = f"{names.RANK}=".encode()
-            for old, new in (
-                (b"\0zygote\0", b"\0train\0"),
-                (b"\0" + name + NO_RANK.encode(), b"\0" + name + b"%08d" % rank),
-            ):
-                at = shown.find(old)
-                if at >= 0:
-                    memory.seek(begin + at)
-                    memory.write(new.ljust(len(old), b"\0"))
+    show_rank(request.rank)

@@ -12,7 +12,6 @@ __all__ = ["CLASSES", "EMBEDDED", "KINDS", "Arrays", "DataError", "digest", "fil
 EMBEDDED = "fashion-mnist-mini"
 KINDS = (EMBEDDED, "fashion-mnist", "mnist", "npz", "idx")
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
-_MINI = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "fashion-mnist-mini.npz")
 
 
 def load(kind: str, path: str | None = None) -> Arrays:
@@ -34,7 +33,7 @@ def load(kind: str, path: str | None = None) -> Arrays:
     if path and kind in KINDS:
         return npz.load(path) if os.path.isfile(path) else idx.load(path)
     if kind == EMBEDDED:
-        return npz.load(_MINI)
+        return npz.load(os.path.join(os.path.dirname(__path__[0]), "data", "fashion-mnist-mini.npz"))
     if kind == "fashion-mnist":
         return _fashion_mnist()
     if kind == "mnist":
@@ -46,9 +45,12 @@ def load(kind: str, path: str | None = None) -> Arrays:
 
 
 def files(kind: str, path: str | None = None) -> list[str] | None:
-    """The files that `load` would read now; None if that is not known before. Raises DataError."""
+    """The files that `load` would read now; None if that is not known before. Raises DataError.
+
+    Of the embedded set none: it cannot change, as little as the package that it comes with.
+    """
     if kind == EMBEDDED and not path:
-        return [_MINI]
+        return []
     if kind == "fashion-mnist" and not path and os.path.isdir(DEBIAN_FASHION_MNIST):
         path = DEBIAN_FASHION_MNIST
     if not path or kind not in KINDS:
