@@ -30,8 +30,8 @@ def drain(
     """Free hosts of a living run: all workers save at the next step they agree on, and the run goes on without these.
 
     No step is lost or done twice, and it counts as no failure. It goes on if restart.min_workers or restart.spares
-    of its spec allow it with the hosts that are left. It returns when the hosts are free: their agents are gone, and what
-    they had saved is elsewhere. Ctrl-C only leaves; the hosts are freed all the same.
+    of its spec allow it with the hosts that are left. The command returns when the hosts are free: their agents are
+    gone, and what they had saved is elsewhere. Ctrl-C only leaves; the hosts are freed all the same.
 
     Exit codes: 0 the hosts are free and the run goes on, 75 it is parked (launcher resume goes on), 1 it has ended in
     another way meanwhile, or has no coordinator, 2 wrong usage, 130 left.

@@ -46,7 +46,7 @@ def ask_to_drain(
 ) -> Mapping[str, Any] | None:
     """Ask the living coordinator to do without these hosts; `park`: even if the run cannot go on then.
 
-    Its answer: `problem` and `hint`, empty if it does so. None if there is no coordinator, or it does not answer in time.
+    Its answer: `problem` and `hint`, empty if it does so. None if no coordinator answers in time.
     """
     return _ask(run, {"type": DRAIN, "hosts": list(hosts), "by": by, "park": park}, timeout_s)
 
