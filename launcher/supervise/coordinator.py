@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class Coordinator:
         self._secrets = secrets
         self._journal = journal
         self._selector = selectors.DefaultSelector()
-        self._control = ControlServer(listener, self._selector, self._drain)
+        self._control = ControlServer(listener, self._selector, lambda *asked: self._partings.drain(*asked))
         self._under_way = under_way
         failures = under_way.failures_at(time.monotonic()) if under_way is not None else ()
         self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart), failures)
@@ -102,12 +102,11 @@ class Coordinator:
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
-        self._partings = Partings(self._links, journal.append, time.monotonic)
+        self._partings = Partings(self._links, self._machine, self._perform, journal.append)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._conclusion: End | None = None
-        self._started = (
-            under_way is not None
-        )  # ranks, of any generation: else no host has anything that is worth waiting for
+        # Ranks, of any generation: else no host has anything that is worth waiting for.
+        self._started = under_way is not None
         self._over = {host.name for host in plan.hosts if not host.ranks}  # where no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
@@ -131,12 +130,11 @@ class Coordinator:
         return self._conclusion
 
     def _first_instructions(self) -> list[Instruction]:
-        if self._under_way is None:
+        if (left := self._under_way) is None:
             return self._machine.begin(time.monotonic())
         for host in self._machine.at_work:
             self._links.expect(host)
-        under_way = self._under_way
-        return self._machine.take_over(under_way.stop, under_way.ending, under_way.leaving)
+        return self._machine.take_over(left.stop, left.ending, left.leaving)
 
     # Turning.
 
@@ -152,15 +150,8 @@ class Coordinator:
             self._journal.append(records.REMARK, text=text)
         stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
         self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
-        self._links.leaving = self._machine.leaving
         self._links.tend()
-        self._partings.tend(self._machine.term)
-
-    def _drain(self, hosts: Sequence[str], by: str, park: bool) -> Mapping[str, str]:
-        problem, hint = self._machine.objection(hosts, park=park)
-        for host in () if problem else hosts:
-            self._perform(self._machine.leaves(host, by))
-        return {"problem": problem, "hint": hint}
+        self._partings.tend()
 
     def _tell(self, event: Event) -> None:
         self._perform(self._machine.handle(event, time.monotonic()))

@@ -205,8 +205,9 @@ class Core:
         self._last_generation = order.generation
         if self._going.why:  # it was on its way when this host had to go: over before it began, and no failure
             self._tell_going()
-            return self._out.write(records.GENERATION_ENDED, generation=order.generation, reason=self._going.told)
-        self._generation = Generation(order, self._out, self._t)
+            self._out.write(records.GENERATION_ENDED, generation=order.generation, reason=self._going.told)
+        else:
+            self._generation = Generation(order, self._out, self._t)
 
     def _stop(self, _client: int, message: wire.Message) -> None:
         how = message.get("how")
@@ -259,7 +260,6 @@ class Core:
     def _termed(self, _: events.Termed) -> None:
         if self._going.why:
             self._going.hasten()
-            self._maybe_leave()
         else:
             self._go("the agent was sent SIGTERM")
 
