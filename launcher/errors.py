@@ -58,6 +58,10 @@ class NotFitError(LauncherError):
     hosts: frozenset[str] = frozenset()  # those that it is about, where several were asked
 
 
+class ApartError(NotFitError):
+    """Not all hosts reach each other; `hosts` are the fewest without which the others do."""
+
+
 _MOST_TOLD = 8
 
 

@@ -41,6 +41,8 @@ from launcher.stage.goods import dataset_there, goods_of
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
+from launcher.supervise import probe
+from launcher.supervise.clocks import Offset
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
@@ -68,7 +70,17 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     with _timed(took, "examined"):
         first = planning.first(fleet.examine)
     again = _planner(fleet, planning, stage_here)
-    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering, took)
+    return Prepared(
+        order,
+        fleet.hosts,
+        first,
+        again,
+        fleet.activated,
+        fleet.clocks,
+        fleet.gathering,
+        took,
+        offsets=fleet.offsets,
+    )
 
 
 def take_over(order: Order, front: Front, stage_here: StageHere, plan: LaunchPlan, behind: Container[str]) -> Prepared:
@@ -99,6 +111,8 @@ def _planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callabl
         used = set(wanted.at_work) or set(fleet.hosts)
         if unready := wanted.fresh | (fleet.inactive & used):
             fleet.make_ready(stage_here, only=unready)
+        if wanted.probe:
+            fleet.probe(used)
         return planning.again(wanted)
 
     return again
@@ -132,6 +146,7 @@ class Fleet:
         self._staged = Staged()
         self._visits: dict[str, Visit] = {}
         self._looked = remote.Looked({}, {})
+        self.offsets: Mapping[str, Offset] = {}
         self.clocks: Mapping[str, float] = {}  # how far they are ahead, of hosts where they are wrong
 
     @property
@@ -261,6 +276,7 @@ class Fleet:
         )
         preflight.refuse(examined.findings, spec=spec.path)
         self.clocks = wrong(examined.seen)
+        self.offsets = {host.name: Offset(found.clock_s, found.clock_error_s) for host, found in examined.seen.hosts}
         plan = examined.seen.plan or planner(self._with_data(examined.seen.facts))
         self._hand_over({host.name for host in plan.hosts})
         return plan
@@ -281,6 +297,11 @@ class Fleet:
         spec = replace(order.spec, hosts=tuple(host for host in order.spec.hosts if host.name in hosts))
         sessions = {name: self._session(name) for name in hosts}
         return self._with_data(remote.gather(spec, order.run, sessions, staged=self._staged))
+
+    def probe(self, hosts: Container[str]) -> None:
+        """Whether these hosts reach each other. Raises NotFitError about the fewest that could be done without."""
+        sessions = {name: session for name, session in self._sessions().items() if name in hosts}
+        probe.probe(self._order.spec, self._order.run, sessions, self._staged)
 
     def bring_checkpoint(self, folder: str, hosts: Sequence[str]) -> Mapping[str, str]:
         """The checkpoint to go on from, on these hosts: its folder there by host. Raises NotFitError or RunError."""

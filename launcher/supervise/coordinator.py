@@ -12,7 +12,6 @@ from typing import Any
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
-from launcher.runs.clocks import by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_words
@@ -20,6 +19,7 @@ from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
 from launcher.supervise.causes import trace_of
+from launcher.supervise.clocks import Clocks
 from launcher.supervise.control import ControlServer
 from launcher.supervise.disks import Disks
 from launcher.supervise.events import (
@@ -80,7 +80,7 @@ class Coordinator:
         term: int,
         under_way: UnderWay | None = None,
         activated: Mapping[str, Activated] | None = None,
-        clocks: Mapping[str, float] | None = None,
+        clocks: Clocks | None = None,
         remarks: Callable[[], list[str]] = list,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class Coordinator:
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = {} if activated is None else activated  # of hosts that come back it may change
-        self._clocks = clocks or {}
+        self._clocks = clocks or Clocks()
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
@@ -146,7 +146,7 @@ class Coordinator:
         for order in self._control.take():
             self._hurried |= order.get("how") == "now"
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
-        for text in self._remarks():
+        for text in (*self._remarks(), *self._planner.remarks()):
             self._journal.append(records.REMARK, text=text)
         stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
         self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
@@ -275,7 +275,7 @@ class Coordinator:
     def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the shell itself keeps of an agent's record; returned by this machine's clock, with what only the rank's
         log can tell of it."""
-        event = by_ours(event, self._clocks.get(host, 0.0))
+        event = self._clocks.by_ours(host, event)
         kind = event.get("type")
         if told := self._disks.heard_of(host, event):
             self._journal.append(records.REMARK, text=told)

@@ -51,13 +51,14 @@ class PlanMade:
 class PlanFailed:
     """There is no such plan: the message and the next step are for people. `fatal`: no later try could succeed.
 
-    `hosts`: those that it failed on, where that is known.
+    `hosts`: those that it failed on, where that is known; `apart`: without them the others would reach each other.
     """
 
     message: str
     hint: str
     fatal: bool = True
     hosts: frozenset[str] = frozenset()
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class MakePlan:
     `onward`: it goes on from the newest whole step that is anywhere, which is brought to whoever needs it; else from
     where this one began. `fresh` hosts were gone: what travels is brought to them again. `afresh`: what is known of the
     hosts may not hold any more. `at_work` are the hosts that are to have ranks; empty: those of the first generation.
+    `probe`: whether all of them reach each other is to be tried first.
     """
 
     generation: int
@@ -125,6 +127,7 @@ class MakePlan:
     fresh: frozenset[str] = frozenset()
     afresh: bool = True
     at_work: tuple[str, ...] = ()
+    probe: bool = False
 
 
 @dataclass(frozen=True)

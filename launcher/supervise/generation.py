@@ -8,7 +8,18 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import RESUME, UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
+from launcher.supervise.causes import (
+    RESUME,
+    UNFIT_REASONS,
+    Found,
+    Kind,
+    RankEnd,
+    about,
+    explain,
+    kind_of,
+    rank_end,
+    root_cause,
+)
 from launcher.supervise.policy import Failure, Signature
 from launcher.supervise.stalls import KINDS as OF_STALLS
 from launcher.supervise.stalls import Stalls
@@ -196,6 +207,12 @@ class Generation:
         self.reaction = how
         return Heard(stop=(how, reason, without))
 
+    @property
+    def unexplained(self) -> bool:
+        """Whether ranks say that they lost their peers, and nobody is known to have died."""
+        found = root_cause(list(self._ends.values()))
+        return found is not None and kind_of(found.end) is Kind.VICTIM and not (self.lost or self.going)
+
     def outcome(self, *, stopping: bool) -> Outcome:
         """What its end was. `stopping`: somebody had asked for a stop."""
         ends = [self._ends[rank] for rank in sorted(self._ends)]
@@ -204,8 +221,8 @@ class Generation:
         if len(ends) == len(self.plan.ranks) and {end.state for end in ends} == {RankState.FINISHED}:
             return Outcome(RunState.TRAINED, "every rank finished")
         cause = root_cause(ends)
-        announced = cause is not None and cause.host in self.going and cause.signal is not None
-        if cause is not None and cause.state == RankState.FAILED and not announced:
+        announced = cause is not None and cause.end.host in self.going and cause.end.signal is not None
+        if cause is not None and cause.end.state == RankState.FAILED and not announced:
             return self._failed(cause)
         if stopping and self.going.issuperset(self.lost):
             return Outcome(RunState.STOPPED, "stopped as asked")
@@ -222,22 +239,25 @@ class Generation:
         text = "the workers ended without saying why"
         return self._failure(RunState.FAILED, text, {"message": text, "how": "undetermined", "hint": ""})
 
-    def _failed(self, cause: RankEnd) -> Outcome:
-        text, hint = explain(cause)
-        fields = {
+    def _failed(self, found: Found) -> Outcome:
+        text, hint = explain(found)
+        cause = found.end
+        fields: dict[str, Any] = {
             "rank": cause.rank,
             "host": cause.host,
             "generation": self.plan.generation,
             "how": cause.how,
             "reason": cause.reason,
-            "message": cause.message,
+            "message": about(cause),
             "hint": hint,
         }
+        if found.also:
+            fields["also"] = [{"rank": end.rank, "host": end.host, "how": end.how} for end in found.also]
         if cause.reason == "port":
             return Outcome(RunState.FAILED, text, fields, port=True)
         if cause.reason in UNFIT_REASONS and not self._training and self.plan.generation == 1:
             return Outcome(RunState.NOT_FIT, text, fields)
-        return self._failure(RunState.FAILED, text, fields, cause)
+        return self._failure(RunState.FAILED, text, fields, found)
 
     def _agent_gone(self, host: str, why: str) -> Outcome:
         text = f"the agent on {host} is gone: {why}"
@@ -245,13 +265,12 @@ class Generation:
         fields = {"host": host, "generation": self.plan.generation, "how": "agent gone", "message": text, "hint": hint}
         return self._failure(RunState.FAILED, text, fields)
 
-    def _failure(self, state: RunState, text: str, fields: Mapping[str, Any], cause: RankEnd | None = None) -> Outcome:
+    def _failure(self, state: RunState, text: str, fields: Mapping[str, Any], found: Found | None = None) -> Outcome:
         signature = None
-        said = (cause.trace or cause.message) if cause is not None else ""
-        if cause is not None and cause.exit_code is not None and said and cause.reason not in _NOT_ITS_OWN:
-            signature = Signature(f"{cause.exit_code} {said}", self._place(cause))
-        failure = Failure(text, self._stepped, signature, repeats=cause is not None and cause.reason == "diverged")
-        return Outcome(state, text, fields, failure)
+        if found is not None and found.error and not {end.reason for end in found.all} & _NOT_ITS_OWN:
+            signature = Signature(found.error, self._place(found.end))
+        repeats = found is not None and found.end.reason == "diverged"
+        return Outcome(state, text, fields, Failure(text, self._stepped, signature, repeats=repeats))
 
     def _place(self, cause: RankEnd) -> int | None:
         step = cause.failure.get("step")

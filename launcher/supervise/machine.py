@@ -180,8 +180,10 @@ class Machine(Departures):
             return self._seek() if self._phase is Phase.REACHING and works else []
         if not works:
             return []
-        over = host in self._generation.over
-        return self._conclude_if_over() if over else self._do(self._generation.lose(host, why))
+        if host in self._generation.over:
+            return self._conclude_if_over()
+        note = Note(records.HOST_LOST, {"host": host, "why": why, "unreachable": unreachable})
+        return [note, *self._do(self._generation.lose(host, why))]
 
     # A generation.
 

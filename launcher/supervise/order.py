@@ -15,6 +15,7 @@ from launcher.supervise.events import MakePlan, StopHow
 if TYPE_CHECKING:
     from launcher.gather.gathering import Gathering
     from launcher.stage.remote import Activated
+    from launcher.supervise.clocks import Offset
 
 
 @dataclass(frozen=True)
@@ -58,4 +59,5 @@ class Prepared:
     clocks: Mapping[str, float] = field(default_factory=dict)  # how far they are ahead, of hosts where they are wrong
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
     took: Mapping[str, float] = field(default_factory=dict)  # what the preparation was spent on, in seconds
+    offsets: Mapping[str, Offset] = field(default_factory=dict)  # of all machines' clocks
     under_way: UnderWay | None = None  # its plan's generation has been begun already

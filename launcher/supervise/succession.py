@@ -24,6 +24,7 @@ from worker.contract import records, wire
 from worker.contract.states import RunState
 
 PORT_TRIES = 3
+APART_PAUSE_S = 5.0  # between two tries whether all hosts reach each other again
 GENERATIONS_APART = 4  # before a port is used again
 
 
@@ -43,6 +44,7 @@ class Succession(ABC):
         self._generation = Generation(plan)
         self._ports_before: deque[set[int]] = deque(maxlen=GENERATIONS_APART)
         self._port_tries = 0
+        self._apart_since: float | None = None  # since when hosts are known not to reach each other
         self._stop: StopHow | None = None
         self._ending = ""  # why the generation is ended without a failure, to begin another one
         self._restarted = False  # there was a generation before this one, under this coordinator
@@ -164,12 +166,13 @@ class Succession(ABC):
         fresh = self._muster.recovery.take_fresh(at_work)
         afresh = bool(fresh) or not self._generation.progressed or set(at_work) != set(self.at_work)
         newest = max(self.plan.generation, self._muster.newest_generation())
-        return [MakePlan(newest + 1, avoid, reason, onward, fresh, afresh, at_work)]
+        probe = onward and self._generation.unexplained
+        return [MakePlan(newest + 1, avoid, reason, onward, fresh, afresh, at_work, probe)]
 
     def _planned(self, plan: LaunchPlan) -> list[Instruction]:
         if self._phase is not Phase.PLANNING:
             return []
-        self.plan = plan
+        self.plan, self._apart_since = plan, None
         self._generation = Generation(plan)
         self._muster.roster.begins([host.name for host in plan.at_work])
         self._phase, self._due = Phase.REACHING, self._now + self._connect_s
@@ -185,7 +188,18 @@ class Succession(ABC):
         self._muster.recovery.give_back_fresh()
         if self._muster.can_spare(failed.hosts, self._now):
             return [Note(records.REMARK, {"text": f"{failed.message}: it is left out for now"}), *self._seek()]
+        if failed.apart and (waits := self._wait_for_network(failed.message)) is not None:
+            return waits
         return self._failed(Outcome(RunState.FAILED, failed.message, cause), Failure(failed.message, progressed=False))
+
+    def _wait_for_network(self, message: str) -> list[Instruction] | None:
+        """Hosts that do not reach each other are waited for as one that is lost; None once that was long enough."""
+        told = self._apart_since is not None
+        self._apart_since = self._now if self._apart_since is None else self._apart_since
+        if self._now - self._apart_since > self._policy.spec.per:
+            return None
+        self._phase, self._due = Phase.PAUSING, self._now + APART_PAUSE_S
+        return [] if told else [Note(records.REMARK, {"text": f"{message}; it is tried again until they do"})]
 
     def _tick(self) -> list[Instruction]:
         if self._phase is Phase.RUNNING:
