@@ -27,11 +27,22 @@ class Departures(Succession, ABC):
         super().__init__(plan, term, connect_s, policy)
         self._leaving: dict[str, str] = {}  # host → why; those that have been let go, too
         self._let_go: set[str] = set()
+        self._announced: set[str] = set()  # by their own agents, which have asked their ranks to stop
 
     @property
     def leaving(self) -> Mapping[str, str]:
         """The hosts that have to go and have not been let go yet, and why."""
         return {host: why for host, why in self._leaving.items() if host not in self._let_go}
+
+    @property
+    def doomed(self) -> Collection[str]:
+        """Those of them whose agents have said so: nothing trains there any more, and they may be gone at any time."""
+        return self._announced & set(self.leaving)
+
+    @property
+    def leaving_for_good(self) -> frozenset[str]:
+        """The hosts that are not used any more: those that have to go, and those that have gone."""
+        return self._muster.roster.left
 
     def objection(self, hosts: Collection[str], *, park: bool) -> tuple[str, str]:
         """Why these hosts are not to be drained, and the next step; both empty if nothing speaks against it.
@@ -70,11 +81,14 @@ class Departures(Succession, ABC):
             return [note, *self._seek()]
         return [note, *self._plan_if_ready()]
 
-    def _announced(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
+    def _hear_of_going(self, host: str, event: Mapping[str, Any]) -> list[Instruction]:
         """An agent says that its host has to go: now, or before another one took its place there."""
         generation = int(event.get("generation") or 0)
         idle = host not in self.at_work and not self._muster.has_begun(host, generation + 1)
-        return self.leaves(host, str(event.get("why"))) if idle or generation == self.plan.generation else []
+        if not idle and generation != self.plan.generation:
+            return []
+        self._announced.add(host)
+        return self.leaves(host, str(event.get("why")))
 
     def recall_departures(self, leaving: Mapping[str, str]) -> None:
         """Who had to go by what an earlier coordinator has written down."""

@@ -213,7 +213,7 @@ class Machine(Departures):
         if event.get("type") == records.GENERATION_ENDED:
             self._muster.recovery.rests(host, int(event.get("generation", self.plan.generation)))
         if event.get("type") == records.HOST_GOING:
-            return self._announced(host, event)
+            return self._hear_of_going(host, event)
         if self._phase is not Phase.RUNNING:
             return self._plan_if_ready()
         if host not in self.at_work:

@@ -43,7 +43,7 @@ class Partings:
     def tend(self) -> None:
         """Say it again to who has not heard it, or could not leave yet; call it every turn."""
         now = self._clock()
-        self._links.leaving = self._machine.leaving
+        self._links.leaving = self._machine.doomed
         for host, since in list(self._since.items()):
             if host not in self._links.open_hosts or now - since > GIVE_UP_S:
                 del self._since[host]

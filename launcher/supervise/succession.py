@@ -66,7 +66,10 @@ class Succession(ABC):
 
     @property
     def ending(self) -> str:
-        """Why the generation is being ended without haste. Empty if it is not."""
+        """Why the generation is being ended without haste, as far as who does not hear of it will stop all the same: a
+        host that has all ranks would train on. Empty if it is not."""
+        if len(self.at_work) < 2:
+            return ""
         return self._ending or ("its ranks agreed to stop" if self._generation.reaction == "graceful" else "")
 
     @property
