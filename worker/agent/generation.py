@@ -178,7 +178,8 @@ class Generation:
         if life.leaving is not None:
             return
         how: Dict[str, Any] = {"exit_code": event.exit_code} if event.signal is None else {"signal": event.signal}
-        how.update({name: text for name, text in (("oom", event.oom), ("memory", event.memory)) if text})
+        more = {"raised": event.raised, "oom": event.oom, "memory": event.memory}
+        how.update({name: text for name, text in more.items() if text})
         if life.ending is None and (event.signal == "SIGTERM" or event.exit_code == TERMED_CODE):
             life.was_termed("somebody sent it SIGTERM")
             self.going = self.going or f"rank {event.rank} was sent SIGTERM"
