@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from launcher.spec.later import LATER
 from tests.integration.harness import Launcher, launcher_in, wait_for
 
 # Runs until it is sent SIGTERM, of which it dies; in later generations until there is a file.
@@ -24,8 +25,11 @@ while not pathlib.Path("{end}").exists():
 HOSTS = """name: drained
 hosts:
   - {name: a, local: true}
-  - {name: b, local: true, ports: 20300-20399}
+  - {name: b, local: true, ports: 24100-24199}
 """
+
+
+needs_fewer = pytest.mark.skipif("restart.min_workers" in LATER, reason="restart.min_workers is not available yet")
 
 
 @pytest.fixture
@@ -95,6 +99,7 @@ def test_drain_says_beforehand_that_a_run_would_be_parked_and_parks_it_if_that_i
     wait_for(lambda: launcher.alive() == [], "the end")
 
 
+@needs_fewer
 def test_a_drained_host_is_free_while_the_run_goes_on_without_it(launcher: Launcher) -> None:
     spec = program(launcher, "restart: {max: 0, min_workers: 1}\n")
     up = launcher.start("up", str(spec), "--plain")
@@ -113,9 +118,9 @@ def test_a_drained_host_is_free_while_the_run_goes_on_without_it(launcher: Launc
 
 TRAIN = """name: drained
 hosts:
-  - {name: a, local: true, threads: 1}
-  - {name: b, local: true, threads: 1, ports: 20300-20399}
-  - {name: c, local: true, threads: 1, ports: 20400-20499}
+  - {name: a, local: true, threads: 1, ports: 24200-24299}
+  - {name: b, local: true, threads: 1, ports: 24300-24399}
+  - {name: c, local: true, threads: 1, ports: 24400-24499}
 train: {dataset: fashion-mnist-mini, epochs: 8, batch_size: 64}
 restart: {max: 0, min_workers: 2}
 checkpoint: {every: 100 epochs}
@@ -127,6 +132,7 @@ def a_while(launcher: Launcher, generation: int) -> None:
     wait_for(lambda: of(launcher, "a", "rank_epoch", generation), "an epoch", 60)
 
 
+@needs_fewer
 @pytest.mark.tensorflow
 @pytest.mark.timeout(300)
 def test_training_loses_no_step_when_one_host_is_drained_and_all_of_another_is_sent_sigterm(
@@ -147,12 +153,12 @@ def test_training_loses_no_step_when_one_host_is_drained_and_all_of_another_is_s
     assert [life["workers"] for life in lives] == [3, 2, 3]
     assert [life["done_again"] for life in lives] == [0, 0, 0]
     assert [life["from_step"] for life in lives[1:]] == [life["reached"] for life in lives[:-1]]
-    assert lives[-1]["reached"] == of(launcher, "a", "rank_epoch")[-1]["step"] == 8 * lives_steps(launcher)
+    assert lives[-1]["reached"] == of(launcher, "a", "rank_epoch")[-1]["step"] == 8 * steps_of_an_epoch(launcher)
     assert [epoch["epoch"] for epoch in report["epochs"]] == list(range(1, 9))
     spent = report["booking"]["seconds"]
     assert (spent["rescue"], spent["detection"], spent["lost work"]) == (0, 0, 0)
 
 
-def lives_steps(launcher: Launcher) -> int:
+def steps_of_an_epoch(launcher: Launcher) -> int:
     """Steps in an epoch."""
     return int(of(launcher, "a", "rank_epoch", 1)[0]["step"])
