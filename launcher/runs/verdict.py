@@ -50,6 +50,8 @@ def verdict(
         return Verdict(RunState.FAILED, f"{GONE}, and had started no worker")
     if any(rank.state in RANK_ALIVE for rank in ranks):
         return _going_on(ranks, alive)
+    if all(rank.state == RankState.PENDING and rank.host not in alive.agents for rank in ranks):
+        return Verdict(RunState.STARTING, f"{GONE}, and nothing of what the hosts do has come home yet")
     failed = [rank for rank in ranks if rank.state == RankState.FAILED]
     if failed:
         return _failed(folder, generation, failed)

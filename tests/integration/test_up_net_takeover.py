@@ -53,5 +53,5 @@ def test_a_host_that_is_cut_off_at_the_take_over_is_a_lost_link_and_goes_on_when
     assert len(begun) == 1
     log = "hosts/h2/g1/rank1.log"
     assert (run / log).read_text() == "life 1\n"
-    view.wait(20)
+    assert view.wait(20) == 0, "whoever looked on sees its end"
     far.gone()
