@@ -49,6 +49,7 @@ from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
 from launcher.supervise.signals import wakened
+from launcher.supervise.warmth import Warmth
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
@@ -103,6 +104,7 @@ class Coordinator:
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
+        self._warmth = Warmth(run.name, spec)
         self._conclusion: End | None = None
         self._started = (
             under_way is not None
@@ -207,7 +209,8 @@ class Coordinator:
         plan = next(h for h in self._machine.plan.hosts if h.name == host)
         assert plan.folder is not None
         assert plan.code is not None
-        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
+        warm = self._warmth.key(host, plan.folder)
+        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease, warm)
 
     def _start_message(self, plan: LaunchPlan, host: str) -> dict[str, Any]:
         activated = self._activated.get(host, Activated())
@@ -267,6 +270,7 @@ class Coordinator:
             self._journal.append(records.REMARK, text=told)
         if self._home:
             self._home.heard_of(host, event)
+        self._warmth.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
             self._over.add(host)
         elif kind == records.RANK_RESULT and event.get("model"):
@@ -294,7 +298,7 @@ class Coordinator:
         while set(busy) & set(links.open_hosts) - self._over and time.monotonic() < deadline:
             self._turn(0.1)
         for host in links.open_hosts:
-            links.send(host, {"type": wire.LEAVE, "term": term})
+            links.send(host, {"type": wire.LEAVE, "term": term, **self._warmth.farewell(end.state)})
         deadline = time.monotonic() + LEAVE_S
         while links.open_hosts and time.monotonic() < deadline:
             self._turn(0.1)
@@ -308,6 +312,8 @@ class Coordinator:
         self._journal.append(
             records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
         )
+        if told := self._warmth.told():
+            self._journal.append(records.REMARK, text=told)
         self._control.close()
         self._planner.close()
         deadline = time.monotonic() + FULL_DISK_S
