@@ -55,6 +55,11 @@ class NotFitError(LauncherError):
     """A host cannot do what the plan asks of it: not reachable, no TensorFlow, no free port, data missing."""
 
     exit_code = ExitCode.NOT_FIT
+    hosts: frozenset[str] = frozenset()  # those that it is about, where several were asked
+
+
+class ApartError(NotFitError):
+    """Not all hosts reach each other; `hosts` are the fewest without which the others do."""
 
 
 _MOST_TOLD = 8
@@ -65,8 +70,16 @@ def of_hosts(errors: Sequence[tuple[str, LauncherError]], what: str) -> NotFitEr
 
     None if there are none.
     """
-    if len(errors) < 2:
-        return NotFitError(errors[0][1].message, hint=errors[0][1].hint) if errors else None
+    if not errors:
+        return None
+    error = _as_one(errors, what)
+    error.hosts = frozenset(host for host, _ in errors)
+    return error
+
+
+def _as_one(errors: Sequence[tuple[str, LauncherError]], what: str) -> NotFitError:
+    if len(errors) == 1:
+        return NotFitError(errors[0][1].message, hint=errors[0][1].hint)
     told: dict[tuple[str, str], list[str]] = {}
     for host, error in errors:
         told.setdefault((without_host(error.message, host), error.hint), []).append(host)

@@ -84,6 +84,16 @@ def examine(
     return Examined(seen, tuple(findings))
 
 
+def try_pairs(
+    spec: ClusterSpec, run: RunFolder, sessions: Mapping[str, Session], staged: Staged = NOTHING
+) -> pairs.Tried | None:
+    """Try every pair of these hosts at a port that is free there; None if there is none to try."""
+    with Visits(spec, sessions, _NO_TALKS) as visits:
+        looked = remote.look(spec, visits, runs=run.path.parent, staged=staged)
+        ends = _ends(spec, remote.facts_of(spec, run, looked.found, staged=staged), None)
+        return pairs.try_all(visits, ends, looked.found) if ends else None
+
+
 def refuse(findings: Sequence[Finding], *, spec: str = "cluster.yaml") -> None:
     """Raises NotFitError if one of them is fatal, with all of those and what would mend each."""
     wrong = fatal(findings)

@@ -94,7 +94,7 @@ def _seconds(text: str) -> float:
 
 def _show(seen: Sweep, failed: dict[str, LauncherError]) -> None:
     from launcher.check.groups.disk import size
-    from launcher.view.tables import print_rows
+    from launcher.view.rows import print_rows
 
     for host, error in failed.items():
         typer.echo(f"{host}: {error.message}" + (f"\n    next: {error.hint}" if error.hint else ""), err=True)

@@ -38,7 +38,7 @@ def ps(
     """
     from json import dumps
 
-    from launcher.view.tables import print_rows
+    from launcher.view.rows import print_rows
 
     far, failed = _far(spec_file, kill) if spec_file is not None else ([], {})
     rows = _here(kill) + far

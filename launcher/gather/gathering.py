@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from launcher.gather.again import Gatherer, Source
@@ -80,11 +80,14 @@ class Gathering:
         """The host is not waited for any longer: what others have copies of, they bring."""
         self._copies.over(host)
 
-    def settle(self, timeout_s: float) -> list[str]:
-        """Wait until all that is on the hosts is here, at most so long; what is not, each with its reason."""
+    def settle(self, timeout_s: float, *, without: Collection[str] = ()) -> list[str]:
+        """Wait until all that is on the hosts is here, at most so long; what is not, each with its reason.
+
+        Of hosts to do `without` nothing is awaited or told.
+        """
         deadline = time.monotonic() + timeout_s
         with self._lock:
-            asked = [(gatherer, gatherer.ask()) for gatherer in self._gatherers]
+            asked = [(gatherer, gatherer.ask()) for gatherer in self._gatherers if gatherer.host not in without]
         missing = []
         for gatherer, number in asked:
             if not gatherer.wait(number, deadline - time.monotonic()):

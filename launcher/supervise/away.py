@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +41,8 @@ from launcher.stage.goods import dataset_there, goods_of
 from launcher.stage.here import data_here
 from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
+from launcher.supervise import probe
+from launcher.supervise.clocks import Offset
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
@@ -68,7 +70,17 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     with _timed(took, "examined"):
         first = planning.first(fleet.examine)
     again = _planner(fleet, planning, stage_here)
-    return Prepared(order, fleet.hosts, first, again, fleet.activated, fleet.clocks, fleet.gathering, took)
+    return Prepared(
+        order,
+        fleet.hosts,
+        first,
+        again,
+        fleet.activated,
+        fleet.clocks,
+        fleet.gathering,
+        took,
+        offsets=fleet.offsets,
+    )
 
 
 def take_over(order: Order, front: Front, stage_here: StageHere, plan: LaunchPlan, behind: Container[str]) -> Prepared:
@@ -99,6 +111,8 @@ def _planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callabl
         used = set(wanted.at_work) or set(fleet.hosts)
         if unready := wanted.fresh | (fleet.inactive & used):
             fleet.make_ready(stage_here, only=unready)
+        if wanted.probe:
+            fleet.probe(used)
         return planning.again(wanted)
 
     return again
@@ -132,6 +146,7 @@ class Fleet:
         self._staged = Staged()
         self._visits: dict[str, Visit] = {}
         self._looked = remote.Looked({}, {})
+        self.offsets: Mapping[str, Offset] = {}
         self.clocks: Mapping[str, float] = {}  # how far they are ahead, of hosts where they are wrong
 
     @property
@@ -261,6 +276,7 @@ class Fleet:
         )
         preflight.refuse(examined.findings, spec=spec.path)
         self.clocks = wrong(examined.seen)
+        self.offsets = {host.name: Offset(found.clock_s, found.clock_error_s) for host, found in examined.seen.hosts}
         plan = examined.seen.plan or planner(self._with_data(examined.seen.facts))
         self._hand_over({host.name for host in plan.hosts})
         return plan
@@ -275,13 +291,20 @@ class Fleet:
             else:
                 one.talk.close()
 
-    def facts(self) -> Facts:
-        """What the hosts are like now, for another plan. Raises NotFitError."""
+    def facts(self, hosts: Sequence[str]) -> Facts:
+        """What these hosts are like now, for another plan. Raises NotFitError."""
         order = self._order
-        return self._with_data(remote.gather(order.spec, order.run, self._sessions(), staged=self._staged))
+        spec = replace(order.spec, hosts=tuple(host for host in order.spec.hosts if host.name in hosts))
+        sessions = {name: self._session(name) for name in hosts}
+        return self._with_data(remote.gather(spec, order.run, sessions, staged=self._staged))
 
-    def bring_checkpoint(self, folder: str) -> Mapping[str, str]:
-        """The checkpoint to go on from, on every host: its folder there by host. Raises NotFitError or RunError."""
+    def probe(self, hosts: Container[str]) -> None:
+        """Whether these hosts reach each other. Raises NotFitError about the fewest that could be done without."""
+        sessions = {name: session for name, session in self._sessions().items() if name in hosts}
+        probe.probe(self._order.spec, self._order.run, sessions, self._staged)
+
+    def bring_checkpoint(self, folder: str, hosts: Sequence[str]) -> Mapping[str, str]:
+        """The checkpoint to go on from, on these hosts: its folder there by host. Raises NotFitError or RunError."""
         told = Slowly(self._front)
 
         def one(name: str) -> str:
@@ -294,7 +317,8 @@ class Fleet:
                 self._session(name), Path(folder), ready.folder, workdir=ready.workdir, progress=progress
             )
 
-        found, failed = each(list(self._away), one, what="bringing the checkpoint to", tell=self._front.tell)
+        away = [name for name in hosts if name in self._away]
+        found, failed = each(away, one, what="bringing the checkpoint to", tell=self._front.tell)
         remote.together(failed.items(), "cannot bring the checkpoint to")
         return {**dict.fromkeys(self._here, folder), **found}
 

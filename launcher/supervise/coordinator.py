@@ -12,7 +12,6 @@ from typing import Any
 from launcher.gather.gathering import Gathering
 from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
-from launcher.runs.clocks import by_ours
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
 from launcher.runs.tail import last_words
@@ -20,6 +19,7 @@ from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
 from launcher.supervise.causes import trace_of
+from launcher.supervise.clocks import Clocks
 from launcher.supervise.control import ControlServer
 from launcher.supervise.disks import Disks
 from launcher.supervise.events import (
@@ -79,7 +79,7 @@ class Coordinator:
         term: int,
         under_way: UnderWay | None = None,
         activated: Mapping[str, Activated] | None = None,
-        clocks: Mapping[str, float] | None = None,
+        clocks: Clocks | None = None,
         remarks: Callable[[], list[str]] = list,
         gathering: Callable[[Callable[[str], None]], Gathering] | None = None,
     ) -> None:
@@ -91,14 +91,12 @@ class Coordinator:
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
         self._under_way = under_way
-        policy = Policy(spec.restart)
-        if under_way is not None:
-            policy.recall([(time.monotonic() - ago, progressed) for ago, progressed in under_way.failures])
-        self._machine = Machine(plan, term, spec.timeouts.connect, policy)
+        failures = under_way.failures_at(time.monotonic()) if under_way is not None else ()
+        self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart), failures)
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = {} if activated is None else activated  # of hosts that come back it may change
-        self._clocks = clocks or {}
+        self._clocks = clocks or Clocks()
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
@@ -109,7 +107,7 @@ class Coordinator:
         self._started = (
             under_way is not None
         )  # ranks, of any generation: else no host has anything that is worth waiting for
-        self._over: set[str] = set()  # hosts on which no rank of ours is alive
+        self._over = {host.name for host in plan.hosts if not host.ranks}  # where no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
 
@@ -134,9 +132,9 @@ class Coordinator:
     def _first_instructions(self) -> list[Instruction]:
         if self._under_way is None:
             return self._machine.begin(time.monotonic())
-        for host in self._machine.hosts:
+        for host in self._machine.at_work:
             self._links.expect(host)
-        return self._machine.take_over(self._under_way.stop)
+        return self._machine.take_over(self._under_way.stop, self._under_way.ending)
 
     # Turning.
 
@@ -148,10 +146,10 @@ class Coordinator:
         for order in self._control.take():
             self._hurried |= order.get("how") == "now"
             self._tell(StopAsked("now" if order.get("how") == "now" else "graceful", str(order.get("by", "down"))))
-        for text in self._remarks():
+        for text in (*self._remarks(), *self._planner.remarks()):
             self._journal.append(records.REMARK, text=text)
-        stopping, breaking = self._machine.stopping, self._machine.breaking
-        self._links.patience_s = patience_s(stopping, breaking, self._spec.timeouts)
+        stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
+        self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
         self._links.tend()
 
     def _tell(self, event: Event) -> None:
@@ -201,6 +199,8 @@ class Coordinator:
             return
         if isinstance(answer, PlanMade):
             self._journal.append(records.REPLANNED, generation=answer.plan.generation, resumes=answer.plan.resumes)
+            if self._home:
+                self._home.goes_on_with(answer.plan)
         self._tell(answer)
 
     # What comes over the links.
@@ -220,6 +220,10 @@ class Coordinator:
         """A message of an agent's or a relay's."""
         if message["type"] == wire.HELLO:
             self._boots[host] = str(message.get("boot_id", ""))
+            if self._home:
+                self._home.found(host)
+            if host not in self._machine.at_work and not message.get("busy"):
+                self._over.add(host)
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self._links.close(host)  # it is for the machine to say whether an agent is to be started there
@@ -251,20 +255,25 @@ class Coordinator:
         """No stream to the host can be had."""
         if self._home:
             self._home.lost(host)
-        self._tell(HostGone(host, why))
+        self._tell(HostGone(host, why, unreachable=True))
 
     def link_lost(self, host: str, why: str) -> None:
         """Training goes on there, unseen."""
+        if host not in self._machine.at_work:  # nothing does: as long as it is away, it is nobody's reserve
+            self.gone(host, why)
+            return
         self._journal.append(records.LINK_LOST, host=host, why=why)
 
     def link_back(self, host: str, after_s: float) -> None:
         """What was missed comes now."""
+        if host not in self._machine.at_work:
+            return
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
     def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the shell itself keeps of an agent's record; returned by this machine's clock, with what only the rank's
         log can tell of it."""
-        event = by_ours(event, self._clocks.get(host, 0.0))
+        event = self._clocks.by_ours(host, event)
         kind = event.get("type")
         if told := self._disks.heard_of(host, event):
             self._journal.append(records.REMARK, text=told)

@@ -25,10 +25,11 @@ class HostReached:
 
 @dataclass(frozen=True)
 class HostGone:
-    """No agent of this run lives on the host any more, or it cannot be reached; the reason is for people."""
+    """No agent of this run lives on the host any more, or it is `unreachable`; the reason is for people."""
 
     host: str
     why: str
+    unreachable: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,16 @@ class PlanMade:
 
 @dataclass(frozen=True)
 class PlanFailed:
-    """There is no such plan: the message and the next step are for people. `fatal`: no later try could succeed."""
+    """There is no such plan: the message and the next step are for people. `fatal`: no later try could succeed.
+
+    `hosts`: those that it failed on, where that is known; `apart`: without them the others would reach each other.
+    """
 
     message: str
     hint: str
     fatal: bool = True
+    hosts: frozenset[str] = frozenset()
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class MakePlan:
     `onward`: it goes on from the newest whole step that is anywhere, which is brought to whoever needs it; else from
     where this one began. `fresh` hosts were gone: what travels is brought to them again. `afresh`: what is known of the
     hosts may not hold any more. `at_work` are the hosts that are to have ranks; empty: those of the first generation.
+    `probe`: whether all of them reach each other is to be tried first.
     """
 
     generation: int
@@ -113,6 +120,7 @@ class MakePlan:
     fresh: frozenset[str] = frozenset()
     afresh: bool = True
     at_work: tuple[str, ...] = ()
+    probe: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import RESUME, UNFIT_REASONS, RankEnd, explain, rank_end, root_cause
+from launcher.supervise.causes import (
+    RESUME,
+    UNFIT_REASONS,
+    Found,
+    Kind,
+    RankEnd,
+    about,
+    explain,
+    kind_of,
+    rank_end,
+    root_cause,
+)
 from launcher.supervise.policy import Failure, Signature
 from launcher.supervise.stalls import KINDS as OF_STALLS
 from launcher.supervise.stalls import Stalls
@@ -18,6 +29,7 @@ from worker.contract.states import RankState, RunState
 
 # Ends that come of the program itself: told by the worker or by its exit, and not by what happened to it.
 _NOT_ITS_OWN = frozenset({"peer", "port", "environment"})
+_LAST = frozenset({"end", "asked", "rescue"})  # checkpoints after which workers leave anyway
 
 
 @dataclass(frozen=True)
@@ -84,14 +96,24 @@ class Generation:
             "progressed": failure.progressed,
         }
 
+    def as_planned_end(self, reason: str) -> dict[str, Any]:
+        """The fields of a RESTART record after an end that nothing was lost by."""
+        generation = self.plan.generation
+        return {"generation": generation, "message": reason, "pause_s": 0.0, "progressed": True, "planned": True}
+
     @property
     def all_over(self) -> bool:
-        return self.over >= {host.name for host in self.plan.hosts}
+        return self.over >= {host.name for host in self.plan.at_work}
 
     @property
     def progressed(self) -> bool:
         """Whether a step is known to have been done, or saved."""
         return self._stepped
+
+    def is_checkpoint(self, event: Mapping[str, Any]) -> bool:
+        """Whether one was published that was due: at another step no generation is ended without need."""
+        of_this = event.get("generation") == self.plan.generation
+        return of_this and event.get("type") == records.CHECKPOINT and event.get("why") not in _LAST
 
     def hear(self, host: str, event: Mapping[str, Any]) -> Heard:
         """Take in a record of a host's journal; what follows from it. One of another generation says nothing."""
@@ -175,6 +197,12 @@ class Generation:
         self.reacted = True
         return Heard(stop=(how, reason, without))
 
+    @property
+    def unexplained(self) -> bool:
+        """Whether ranks say that they lost their peers, and nobody is known to have died."""
+        found = root_cause(list(self._ends.values()))
+        return found is not None and kind_of(found.end) is Kind.VICTIM and not self.lost
+
     def outcome(self, *, stopping: bool) -> Outcome:
         """What its end was. `stopping`: somebody had asked for a stop."""
         ends = [self._ends[rank] for rank in sorted(self._ends)]
@@ -183,7 +211,7 @@ class Generation:
         if len(ends) == len(self.plan.ranks) and {end.state for end in ends} == {RankState.FINISHED}:
             return Outcome(RunState.TRAINED, "every rank finished")
         cause = root_cause(ends)
-        if cause is not None and cause.state == RankState.FAILED:
+        if cause is not None and cause.end.state == RankState.FAILED:
             return self._failed(cause)
         if stopping and not self.lost:
             return Outcome(RunState.STOPPED, "stopped as asked")
@@ -200,22 +228,25 @@ class Generation:
         text = "the workers ended without saying why"
         return self._failure(RunState.FAILED, text, {"message": text, "how": "undetermined", "hint": ""})
 
-    def _failed(self, cause: RankEnd) -> Outcome:
-        text, hint = explain(cause)
-        fields = {
+    def _failed(self, found: Found) -> Outcome:
+        text, hint = explain(found)
+        cause = found.end
+        fields: dict[str, Any] = {
             "rank": cause.rank,
             "host": cause.host,
             "generation": self.plan.generation,
             "how": cause.how,
             "reason": cause.reason,
-            "message": cause.message,
+            "message": about(cause),
             "hint": hint,
         }
+        if found.also:
+            fields["also"] = [{"rank": end.rank, "host": end.host, "how": end.how} for end in found.also]
         if cause.reason == "port":
             return Outcome(RunState.FAILED, text, fields, port=True)
         if cause.reason in UNFIT_REASONS and not self._training and self.plan.generation == 1:
             return Outcome(RunState.NOT_FIT, text, fields)
-        return self._failure(RunState.FAILED, text, fields, cause)
+        return self._failure(RunState.FAILED, text, fields, found)
 
     def _agent_gone(self, host: str, why: str) -> Outcome:
         text = f"the agent on {host} is gone: {why}"
@@ -223,13 +254,12 @@ class Generation:
         fields = {"host": host, "generation": self.plan.generation, "how": "agent gone", "message": text, "hint": hint}
         return self._failure(RunState.FAILED, text, fields)
 
-    def _failure(self, state: RunState, text: str, fields: Mapping[str, Any], cause: RankEnd | None = None) -> Outcome:
+    def _failure(self, state: RunState, text: str, fields: Mapping[str, Any], found: Found | None = None) -> Outcome:
         signature = None
-        said = (cause.trace or cause.message) if cause is not None else ""
-        if cause is not None and cause.exit_code is not None and said and cause.reason not in _NOT_ITS_OWN:
-            signature = Signature(f"{cause.exit_code} {said}", self._place(cause))
-        failure = Failure(text, self._stepped, signature, repeats=cause is not None and cause.reason == "diverged")
-        return Outcome(state, text, fields, failure)
+        if found is not None and found.error and not {end.reason for end in found.all} & _NOT_ITS_OWN:
+            signature = Signature(found.error, self._place(found.end))
+        repeats = found is not None and found.end.reason == "diverged"
+        return Outcome(state, text, fields, Failure(text, self._stepped, signature, repeats=repeats))
 
     def _place(self, cause: RankEnd) -> int | None:
         step = cause.failure.get("step")

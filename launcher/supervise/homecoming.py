@@ -38,6 +38,7 @@ class Homecoming:
         self._starting = set() if under_way else {rank.rank for rank in plan.ranks}
         self._begin_at = time.monotonic() + _BEGIN_S
         self._begun = False
+        self._lost: set[str] = set()
 
     def begin(self) -> None:
         """Follow every log; checkpoints and output of the chief's host, too. Called again, it does nothing."""
@@ -60,14 +61,22 @@ class Homecoming:
             self._there.pop(str(event.get("name")), None)
         if event.get("type") == records.CHECKPOINT:
             self._there[str(event.get("name"))] = host
-            try:
-                self._gathering.start_bulk(host)
-            except LauncherError as error:
-                self._remarks.put(error.message)
+            self._start_bulk(host)
 
     def lost(self, host: str) -> None:
-        """Nothing is expected of this host any more."""
+        """Nothing is expected of this host any more, unless it is `found` again."""
+        self._lost.add(host)
         self._gathering.lost(host)
+
+    def found(self, host: str) -> None:
+        """The host is there."""
+        self._lost.discard(host)
+
+    def goes_on_with(self, plan: LaunchPlan) -> None:
+        """Another generation begins: its chief may be on another host, and what that leaves is to come, too."""
+        self._chief = plan.ranks[0].host
+        if self._begun:
+            self._start_bulk(self._chief)
 
     def tend(self) -> None:
         """Write down what the gatherers have to say. Call it every turn."""
@@ -79,7 +88,16 @@ class Homecoming:
     def settle(self, timeout_s: float) -> list[str]:
         """Wait for what is on the hosts now, at most so long; what is still missing."""
         self.begin()
-        return self._gathering.settle(timeout_s)
+        return self._settle(timeout_s)
+
+    def _settle(self, timeout_s: float) -> list[str]:
+        return self._gathering.settle(timeout_s, without=tuple(self._lost))
+
+    def _start_bulk(self, host: str) -> None:
+        try:
+            self._gathering.start_bulk(host)
+        except LauncherError as error:
+            self._remarks.put(error.message)
 
     def await_newest(self, is_here: Callable[[str], bool]) -> None:
         """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread."""
@@ -87,7 +105,7 @@ class Homecoming:
         names = {name: parsed for name in tuple(self._there) if (parsed := parse_checkpoint_name(name)) is not None}
         newest = max(names, key=lambda name: (names[name][1], names[name][0]), default=None)
         while newest is not None and not is_here(newest):
-            missing = self._gathering.settle(_SHORT_PIECE_S)
+            missing = self._settle(_SHORT_PIECE_S)
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
             if not missing or time.monotonic() - since > GIVE_UP_S:
@@ -98,7 +116,7 @@ class Homecoming:
         to go on waiting. What is missing after `give_up_s` in which nothing came is written down."""
         self.begin()
         since = time.monotonic()
-        while missing := self._gathering.settle(_PIECE_S):
+        while missing := self._settle(_PIECE_S):
             self.tend()
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
@@ -106,6 +124,7 @@ class Homecoming:
                 break
         self._gathering.stop()
         self.tend()
+        missing += [f"{host} cannot be reached" for host in sorted(self._lost)]
         if missing:
             self._journal.append(
                 records.REMARK, text=f"not all is home ({'; '.join(missing)}): `launcher fetch` brings the rest"

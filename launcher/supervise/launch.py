@@ -16,6 +16,7 @@ from launcher.runs.folder import RunFolder
 from launcher.runs.journal import Journal, read
 from launcher.runs.whole import write_whole
 from launcher.supervise import control, daemon, takeover
+from launcher.supervise.clocks import Clocks, as_record, of_journal
 from launcher.supervise.coordinator import Coordinator
 from launcher.supervise.events import MakePlan
 from launcher.supervise.foreground import Foreground, Front
@@ -102,6 +103,8 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
         _write_plan(order.run, plan)
         return plan
 
+    remote = frozenset(name for name, host in prepared.hosts.items() if host.remote)
+    offsets = {**of_journal(read(order.run.journal)), **prepared.offsets}
     return Coordinator(
         order.run,
         order.spec,
@@ -110,7 +113,7 @@ def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, ter
         replan=replan,
         under_way=prepared.under_way,
         activated=prepared.activated,
-        clocks=prepared.clocks,
+        clocks=Clocks(offsets, remote),
         gathering=prepared.gathering,
         secrets=order.secrets,
         listener=listener,
@@ -133,6 +136,7 @@ def _write_opening(prepared: Prepared, journal: Journal, term: int) -> None:
         remote=[host.name for host in plan.hosts if not host.local],
         took={name: round(seconds, 3) for name, seconds in prepared.took.items()},
         clocks={host: round(ahead, 3) for host, ahead in prepared.clocks.items()},
+        offsets=as_record(prepared.offsets),
     )
     if prepared.clocks:
         from launcher.check.groups.clock import difference  # not for a run on this machine alone

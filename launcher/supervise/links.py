@@ -23,6 +23,7 @@ FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 5.0
 LEAST_MISSES = 5  # turns of the loop without a word: a coordinator that was busy itself must not invent a silence
 
 SLEPT_S = 2.0  # between two turns: this process slept, or was busy, which says nothing about anybody else
+AWAKE_S = 3.0  # after that: an agent hangs up on who is silent for two minutes, and it is we who were
 
 
 class Listener(Protocol):
@@ -75,6 +76,7 @@ class Links:
         self._silent_s = silent_s
         self._links: dict[str, _Link] = {}
         self._tended_at = self._clock()
+        self._woke_at = float("-inf")
         self.closing = False  # a stream that ends is not opened again
         self.patience_s = float("inf")  # how long a link may be lost before its host counts as gone
 
@@ -140,6 +142,7 @@ class Links:
         """After a sleep of ours nobody has been silent, and no lost link was tried in vain."""
         if gap_s <= SLEPT_S:
             return
+        self._woke_at = now
         for link in self._links.values():
             link.heard_at, link.misses = now, 0
             if link.lost_at is not None:
@@ -204,8 +207,14 @@ class Links:
         elif not remote:
             self.open(host, start=False)
         else:
-            if link.answered and link.lost_at is None:
+            forgiven = link.tries == 1 and self._has_slept()
+            if link.answered and link.lost_at is None and not forgiven:
                 link.lost_at = self._clock()
                 self._listener.link_lost(host, complaint or "the connection ended")
             pause = min(FIRST_PAUSE_S * 2 ** (link.tries - 1), MOST_PAUSE_S)
             link.again_at = self._clock() + pause * self._jitter()
+
+    def _has_slept(self) -> bool:
+        """Whether we slept just now, so that whoever hung up did so on account of us. It is told if it lasts."""
+        now = self._clock()
+        return now - self._tended_at > SLEPT_S or now - self._woke_at < AWAKE_S

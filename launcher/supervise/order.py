@@ -15,14 +15,23 @@ from launcher.supervise.events import MakePlan, StopHow
 if TYPE_CHECKING:
     from launcher.gather.gathering import Gathering
     from launcher.stage.remote import Activated
+    from launcher.supervise.clocks import Offset
 
 
 @dataclass(frozen=True)
 class UnderWay:
-    """What another coordinator has left behind. `failures`: (seconds ago, whether it had progressed)."""
+    """What another coordinator has left behind. `failures`: (seconds ago, whether it had progressed, on which host).
+
+    `ending`: why the newest generation was to end without a failure, if it was.
+    """
 
     stop: StopHow | None = None
-    failures: tuple[tuple[float, bool], ...] = ()
+    failures: tuple[tuple[float, bool, str], ...] = ()
+    ending: str = ""
+
+    def failures_at(self, now: float) -> list[tuple[float, bool, str]]:
+        """The failures with their times by a clock that says `now`."""
+        return [(now - ago, progressed, host) for ago, progressed, host in self.failures]
 
 
 @dataclass(frozen=True)
@@ -49,4 +58,5 @@ class Prepared:
     clocks: Mapping[str, float] = field(default_factory=dict)  # how far they are ahead, of hosts where they are wrong
     gathering: Callable[[Callable[[str], None]], Gathering] | None = None  # of hosts that are other machines
     took: Mapping[str, float] = field(default_factory=dict)  # what the preparation was spent on, in seconds
+    offsets: Mapping[str, Offset] = field(default_factory=dict)  # of all machines' clocks
     under_way: UnderWay | None = None  # its plan's generation has been begun already

@@ -83,9 +83,10 @@ class Policy:
             )
         return Again(self.pause_s)
 
-    def recall(self, failures: Sequence[tuple[float, bool]]) -> None:
-        """Failures that an earlier coordinator was told of: (a time of the same clock, whether it had progressed)."""
-        for at, progressed in failures:
+    def recall(self, failures: Sequence[tuple[float, bool, str]]) -> None:
+        """Failures that an earlier coordinator was told of: (a time of the same clock, whether it had progressed, the
+        host that it came of)."""
+        for at, progressed, _ in failures:
             self._failures.append((at, 1 if progressed else _WITHOUT_PROGRESS))
             self._fruitless = 0 if progressed else self._fruitless + 1
 

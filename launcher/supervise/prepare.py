@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,11 +44,11 @@ def planning_here(order: Order, codes: Mapping[str, str], sources: Mapping[str, 
     """The plans of a run on this machine alone, of what is staged at these places, by host."""
     spec, run = order.spec, order.run
 
-    def facts() -> Facts:
+    def facts(_: Sequence[str]) -> Facts:
         found = local_facts.gather(spec, run.path, codes=codes, sources=sources)
         return {name: replace(one, data=data_here(spec.data)) for name, one in found.items()} if spec.data else found
 
-    return Planning(order, facts, lambda folder: dict.fromkeys(codes, folder))
+    return Planning(order, facts, lambda folder, hosts: dict.fromkeys(hosts, folder))
 
 
 def find_secrets(spec: ClusterSpec, environ: Mapping[str, str]) -> dict[str, str]:

@@ -38,9 +38,10 @@ class Roster:
         return tuple(self._workers)
 
     @property
-    def idle(self) -> tuple[str, ...]:
-        """The hosts that are not at work, and have not left for good."""
-        return tuple(host for host in self._workers if host not in self.at_work and host not in self._left)
+    def reserve(self) -> tuple[str, ...]:
+        """The hosts that are not at work, and that may be taken before anybody else is missing."""
+        away = self._left | (self._dropped if self._rules.grow == "never" else set())
+        return tuple(host for host in self._workers if host not in self.at_work and host not in away)
 
     @property
     def left(self) -> frozenset[str]:

@@ -104,12 +104,17 @@ def _has_started(run: RunFolder, host: str, generation: int) -> bool:
 def under_way(events: Sequence[Record], now: float) -> UnderWay:
     """What the journal says that had been asked, and what had failed. Pure."""
     stop: StopHow | None = None
-    failures: list[tuple[float, bool]] = []
+    failures: list[tuple[float, bool, str]] = []
+    ending = ""
     newest = newest_begun(events)
     for record in of_this_life(events):
         if record["type"] == records.STOP_REQUESTED:
             stop = "now" if text(record, "how") == "now" else "graceful"
+        elif record["type"] == records.GENERATION_ENDING and integer(record, "generation") == newest:
+            ending = text(record, "reason")
         elif record["type"] == records.RESTART and integer(record, "generation") != newest:
             # That of the newest generation is found again from what the agents tell.
-            failures.append((max(0.0, now - (number(record, "t") or now)), bool(record.get("progressed", True))))
-    return UnderWay(stop, tuple(failures))
+            ago = max(0.0, now - (number(record, "t") or now))
+            if not record.get("planned"):
+                failures.append((ago, bool(record.get("progressed", True)), text(record, "host")))
+    return UnderWay(stop, tuple(failures), ending)

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from launcher.runs.ledger import Booking, Life, Use
 from launcher.view.figures import NONE, moment, seconds, whole
-from launcher.view.tables import print_rows
+from launcher.view.rows import print_rows
 from launcher.view.values import after_s
 
 LEAST_SHARE = 0.1  # per cent: what is less is left out of a line

@@ -10,7 +10,7 @@ from launcher.check import facts_file
 from launcher.check.finding import Finding, Verdict, fatal
 from launcher.check.groups import GROUPS
 from launcher.check.preflight import Examined
-from launcher.view.tables import console
+from launcher.view.rows import console
 from launcher.view.text import neutral
 
 _NOT_KNOWN = "-"

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from launcher.runs.model import Cause, EpochView, RunView
 from launcher.runs.told import how_ended
 from launcher.view.advice import ENDED_EARLY, next_step
 from launcher.view.figures import NONE, moment, real, seconds, whole
+from launcher.view.rows import GAP, console, table_of
 from launcher.view.text import neutral
 from launcher.view.values import own_metrics
 from worker.contract.states import RANK_ENDED, RankState
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
-_WIDTH_IN_A_FILE = 200
-_GAP = 3  # between two columns
 _REMARKS = 3  # the newest ones
 _Column = tuple[str, list[str]]  # its name and its cells
 
 
-def console(out: TextIO) -> Console:
-    """A console that prints what it is given: no markup, and lines are not broken where there is no terminal."""
-    from rich.console import Console
-
-    width = None if out.isatty() else _WIDTH_IN_A_FILE
-    return Console(file=out, width=width, highlight=False, markup=False, emoji=False)
-
-
 def print_list(views: Sequence[RunView], out: TextIO) -> None:
     """Every run in a line."""
-    table = _table(("run", "state", "started", "folder"))
+    table = table_of(("run", "state", "started", "folder"))
     for view in views:
         table.add_row(
             neutral(view.run),
@@ -103,7 +93,7 @@ def print_epochs(view: RunView, out: TextIO) -> None:
     first = ("epoch", [str(epoch.epoch) for epoch in epochs])
     screen = console(out)
     for part in _parts(first, columns, usual, screen.width):
-        table = _table([name for name, _ in part], right=len(part))
+        table = table_of([name for name, _ in part], right=len(part))
         for row in zip(*(cells for _, cells in part), strict=True):
             table.add_row(*row)
         screen.print(table)
@@ -121,30 +111,11 @@ def _parts(first: _Column, columns: Sequence[_Column], together: int, width: int
 
 def _width(column: _Column) -> int:
     name, cells = column
-    return _GAP + max(map(len, [name, *cells]))
-
-
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO, right: Collection[int] = ()) -> None:
-    """Rows of text under their columns' names; `right`: columns of figures."""
-    table = _table(columns)
-    for index in right:
-        table.columns[index].justify = "right"
-    for row in rows:
-        table.add_row(*(neutral(cell) for cell in row))
-    console(out).print(table)
-
-
-def _table(columns: Sequence[str], right: int = 0) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for index, name in enumerate(columns):
-        table.add_column(name, justify="right" if index >= len(columns) - right else "left", overflow="fold")
-    return table
+    return GAP + max(map(len, [name, *cells]))
 
 
 def _ranks(view: RunView) -> Table:
-    table = _table(("rank", "host", "pid", "state", "epoch", "step", "images/s", "loss"), right=4)
+    table = table_of(("rank", "host", "pid", "state", "epoch", "step", "images/s", "loss"), right=4)
     for rank in view.ranks:
         # The exit code of a worker that finished or was asked to stop says nothing more than its state.
         how = how_ended(rank.exit_code, rank.signal) if rank.state in (RankState.FAILED, RankState.ENDED) else ""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,71 @@ def test_an_agent_that_is_sent_sigterm_lets_its_ranks_save(house: AgentHouse, tm
     until(lambda: not is_alive(warden), "the end")
     assert not any(map(is_alive, pids))
     assert [e for e in journal(tmp_path / "run") if e["type"] == records.CHECKPOINT]
+
+
+def test_a_rank_that_is_killed_by_somebody_is_not_said_to_have_run_out_of_memory(
+    house: AgentHouse, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    agent = house.reach(folder).command().start([rank_order(folder, 0, "step:1", "stay")])
+    (pid,) = agent.stepping(0)
+    os.kill(pid, signal.SIGKILL)
+    ended = agent.ended(0)
+    assert (ended["signal"], ended.get("oom")) == ("SIGKILL", None)
+    assert re.fullmatch(r"\d+\.\d of \d+\.\d GB", ended["memory"])
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group that takes 64 MB."""
+    group = _made_group(Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes")
+    group = group or _made_group(Path("/sys/fs/cgroup"), "memory.max")
+    if group is None:
+        pytest.skip("no control group of memory can be made here")
+    yield group
+    until(lambda: _removed(group), "the control group to be empty")
+
+
+def _made_group(root: Path, limit: str) -> Path | None:
+    group = root / f"launcher-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        return None
+    try:
+        (group / limit).write_text(str(64 << 20))
+    except OSError:
+        group.rmdir()
+        return None
+    return group
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_rank_that_the_kernel_ends_for_want_of_memory_is_known_by_the_kernels_own_records(
+    house: AgentHouse, tmp_path: Path, memory_group: Path
+) -> None:
+    folder = tmp_path / "run"
+    go = tmp_path / "go"
+    agent = house.reach(folder).command()
+    code = (
+        "import os, sys, time\n"
+        "open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
+        "while not os.path.exists(sys.argv[2]): time.sleep(0.02)\n"
+        "b'x' * (1 << 30)\n"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", code, str(memory_group), str(go)]
+    (pid,) = agent.start([rank_order(folder, 0, argv=argv)]).started(0)
+    until(lambda: str(pid) in (memory_group / "cgroup.procs").read_text().split(), "the rank in its group")
+    looked = time.monotonic() + 2.5  # the agent looks at the kernel's counts once a second
+    agent.wait(lambda: time.monotonic() > looked, "a look")
+    go.touch()
+    ended = agent.ended(0)
+    assert (ended["signal"], ended["memory"].endswith(" of 0.1 GB")) == ("SIGKILL", True), ended
+    assert ended["oom"]

@@ -202,7 +202,7 @@ class Agent:
             pruned = names[: -do.keep] if do.keep else []
             for name in pruned:
                 del disk.published[name]
-            arrays = f"of-{self.host.lab.lineage_of(do.generation, step)}"
+            arrays = f"of-{self.host.lab.lineage_of(self.host.name, do.generation, step)}"
             self.happen(events.Published(do.rank, do.name, do.epoch, do.why, tuple(pruned), arrays))
 
         self._later(self.world.between(0.05, 0.6), publish)

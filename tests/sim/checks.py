@@ -52,6 +52,10 @@ class Checks:
         if gone and what != wire.COMMAND:
             raise BrokenError(f"{who} instructs {host} ({what}), which it knows to be dead")
 
+    def _at_work(self, generation: int) -> list[SimHost]:
+        """The hosts that have ranks in a generation."""
+        return [self._lab.hosts[host.name] for host in self._lab.home.plans[generation].at_work]
+
     def broke(self, who: str, generation: int, instructions: list[Instruction]) -> None:
         """A generation is ended as broken: something of it must have ended, or be out of reach."""
         well = all(
@@ -60,7 +64,7 @@ class Checks:
             and host.agent.moves
             and self._lab.world.awake - host.agent.thawed_at > LATE_WORD_S
             and self._lab.net.passes(HOME, host.name)
-            for host in self._lab.hosts.values()
+            for host in self._at_work(generation)
         )
         cluster = self._lab.clusters.get(generation)
         if well and cluster is not None and cluster.stepping and cluster.whole and not cluster.losing:
@@ -82,17 +86,21 @@ class Checks:
         recent = {
             record["generation"]
             for record in lab.home.journal
-            if record["type"] == records.RESTART and lab.world.now - record["t"] < restart.per
+            if record["type"] == records.RESTART
+            and not record.get("planned")
+            and lab.world.now - record["t"] < restart.per
         }
         if len(recent) > restart.max:
             raise BrokenError(f"{len(recent)} failures within {restart.per:g} s were answered, {restart.max} may be")
 
     def spawned(self, host: SimHost, generation: int, rank: int) -> None:
         """A rank is started. At most one unfenced incarnation of each; nothing older is alive; nothing was asked to
-        stop; and nothing that is saved anywhere lies beyond the step that it starts from."""
-        lab = self._lab
+        stop; and nothing that is saved anywhere lies beyond the step that it starts from. What is left on hosts that
+        the generation does without is fenced: alone it can do no step, and what it saves is of no lineage."""
         agent = host.agent
-        for other in lab.hosts.values():
+        if generation < self._newest and not self.minds(host.name):
+            return  # an old order, read late: alone it can do nothing
+        for other in self._at_work(generation):
             for living in other.processes.values():
                 if living.generation < generation:
                     raise BrokenError(
@@ -119,9 +127,12 @@ class Checks:
         plan = self._lab.home.plans[generation]
         parsed = parse_checkpoint_name(plan.resumes)
         at = parsed[1] if parsed else 0
+        if parsed and self._counts.get(at) != parsed[0] and self._is_all_there_is_after(parsed[0]):
+            # What was done since is lost, and as if it had never been: a host that was left out has brought this later.
+            self._counts = {s: min(by, parsed[0]) for s, by in self._counts.items() if s < at} | {at: parsed[0]}
         if parsed and self._counts.get(at) != parsed[0]:
             raise BrokenError(f"generation {generation} starts from {plan.resumes}, which is not of the run's lineage")
-        for host in self._lab.hosts.values():
+        for host in self._at_work(generation):
             for name, step in host.disk.published.items():
                 saved = parse_checkpoint_name(name)
                 if saved and step > at and self._counts.get(step) == saved[0]:
@@ -131,8 +142,16 @@ class Checks:
                     )
         self._counts = {step: by for step, by in self._counts.items() if step <= at}
 
+    def _is_all_there_is_after(self, generation: int) -> bool:
+        """Whether no later generation has left a checkpoint that is known at home."""
+        return all(by <= generation for _, by in self._lab.home.checkpoints)
+
+    def minds(self, host: str) -> bool:
+        """Whether the host is at work in the newest generation."""
+        return host in {one.name for one in self._at_work(self._newest or 1)}
+
     def published(self, host: str, generation: int, step: int) -> None:
-        if generation < self._newest:
+        if generation < self._newest and self.minds(host):
             raise BrokenError(f"{host} publishes step {step} of generation {generation} after {self._newest} has begun")
 
     def stepped(self, cluster: Cluster) -> None:
@@ -152,11 +171,24 @@ class Checks:
         if end.state in (RunState.FAILED, RunState.FAULTY, RunState.NOT_FIT) and not (end.cause and end.message):
             raise BrokenError(f"{who} fails without a cause")
         how = str((end.cause or {}).get("how"))
+        if how == "unreachable" and self._could_go_on():
+            raise BrokenError(f"{who} gives up though enough hosts are well: {end.message}")
         if how == "refused":
             raise BrokenError(f"{who} gave an order that was refused, and not for a higher term: {end.message}")
         total = self._lab.total
         if end.state is RunState.TRAINED and self._newest and max(self._counts, default=0) < total:
             raise BrokenError(f"{who} says trained, and {max(self._counts, default=0)} of {total} steps count")
+
+    def _could_go_on(self) -> bool:
+        """Whether for minutes nothing has gone wrong, and the hosts that are left are enough."""
+        lab, restart = self._lab, self._lab.settings.restart
+        if lab.peace_at is None or lab.world.awake - lab.peace_at < restart.per:
+            return False
+        up = [name for name, host in lab.hosts.items() if host.up]
+        if restart.min_workers is None:
+            return len(up) >= len(lab.hosts) - restart.spares
+        most = sorted((lab.settings.workers[name] for name in up), reverse=True)[: len(lab.hosts) - restart.spares]
+        return sum(most) >= restart.min_workers
 
     def over(self) -> None:
         """After the end: nothing is alive, nobody holds a command."""

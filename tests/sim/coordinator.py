@@ -72,13 +72,12 @@ class SimCoordinator:
         self._readable: dict[SimStream, None] = {}
         self._gone: set[str] = set()  # hosts that the machine was told are gone
         policy = Policy(lab.settings.restart, self._jitter)
-        if under_way is not None:
-            policy.recall([(self.world.now - ago, progressed) for ago, progressed in under_way.failures])
-        self.machine = Machine(lab.home.plan, term, lab.settings.timeouts.connect, policy)
+        failures = under_way.failures_at(self.world.now) if under_way is not None else ()
+        self.machine = Machine(lab.home.plan, term, lab.settings.timeouts.connect, policy, failures)
         hosts = {name: Reached(self, host) for name, host in lab.hosts.items()}
         silent_s = lab.settings.timeouts.host
         self.links = Links(hosts, self._streams, _target, self, silent_s, self.world.steady, self._jitter)
-        self._over: set[str] = set()
+        self._over = set(self.machine.hosts) - set(self.machine.at_work)
         self._parting: End | None = None
         self._part_until = 0.0
         self._leaving = False
@@ -86,9 +85,9 @@ class SimCoordinator:
         if under_way is None:
             self._perform(self.machine.begin(self.world.now))
         else:
-            for host in self.machine.hosts:
+            for host in self.machine.at_work:
                 self.links.expect(host)
-            self._perform(self.machine.take_over(under_way.stop))
+            self._perform(self.machine.take_over(under_way.stop, under_way.ending))
         self._again()
 
     @property
@@ -146,7 +145,8 @@ class SimCoordinator:
             for stream in readable:
                 if stream in self._streams.calls:
                     self._streams.calls[stream]()
-        self.links.patience_s = patience_s(self.machine.stopping, self.machine.breaking, self.lab.settings.timeouts)
+        stopping = self.machine.stopping or ("graceful" if self.machine.ending else None)
+        self.links.patience_s = patience_s(stopping, self.machine.breaking, self.lab.settings.timeouts)
         self.links.tend()
         self._tell(Tick())
         if self._parting is not None:
@@ -210,6 +210,8 @@ class SimCoordinator:
 
     def said(self, host: str, message: wire.Message) -> None:
         if message["type"] == wire.HELLO:
+            if host not in self.machine.at_work and not message.get("busy"):
+                self._over.add(host)
             self._tell(HostReached(host, message))
         elif message["type"] == wire.ABSENT:
             self.links.close(host)
@@ -230,12 +232,17 @@ class SimCoordinator:
         self._tell(AgentSaid(host, {"type": wire.EVENT, "event": event}))
 
     def gone(self, host: str, why: str) -> None:
-        self._tell(HostGone(host, why))
+        self._tell(HostGone(host, why, unreachable=True))
 
     def link_lost(self, host: str, why: str) -> None:
+        if host not in self.machine.at_work:
+            self.gone(host, why)
+            return
         self.lab.home.note(records.LINK_LOST, host=host, why=why)
 
     def link_back(self, host: str, after_s: float) -> None:
+        if host not in self.machine.at_work:
+            return
         self.lab.home.note(records.LINK_BACK, host=host, seconds=after_s)
 
     # The end.

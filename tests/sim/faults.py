@@ -54,10 +54,20 @@ def freeze_agent(host: str) -> Fault:
 def crash(host: str, power: bool) -> Fault:
     def do(lab: Lab) -> Undo | None:
         machine = lab.hosts[host]
-        if not machine.remote or not machine.up:
+        if not machine.remote or not machine.up or machine.doomed:
             return None
         machine.crash(power)
         return machine.come_back
+
+    return do
+
+
+def die_for_good(host: str) -> Fault:
+    """Nothing undoes it."""
+
+    def do(lab: Lab) -> None:
+        lab.hosts[host].crash(power=True)
+        lab.hosts[host].doomed = True
 
     return do
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from launcher.spec.model import RestartSpec
+from launcher.spec.model import RestartSpec, Timeouts
 from tests.sim import faults
 from tests.sim.checks import BrokenError
 from tests.sim.lab import Lab, Settings
@@ -56,6 +56,7 @@ class Nemesis:
     def make_peace(self) -> None:
         """Undo everything that still goes wrong."""
         self.lab.world.tell("*** from here on nothing goes wrong")
+        self.lab.peace_at = self.lab.world.awake
         undo, self._undo = self._undo, []
         for one in reversed(undo):
             one()
@@ -87,12 +88,26 @@ def settings_of(random_: random.Random) -> Settings:
     """Any kind of run."""
     choose = random_.choice
     workers = choose([{"a": 1, "b": 1}, {"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "b": 1, "c": 1}, {"a": 1}])
+    elastic = len(workers) > 1 and choose([False, True])
+    spares = choose([0, 0, 1]) if elastic else 0
+    most = sum(list(workers.values())[: len(workers) - spares])
+    local, total = choose(["", "", "", "a"]), choose([30, 3000, 3_000_000, 3_000_000, 3_000_000])
+    # A host that dies for good and leaves no peer behind is given up only when its lease has run out.
+    lease_s = choose([120.0, 3600.0, 3600.0, 3600.0] if elastic else [120.0, 3600.0, 86400.0, 86400.0])
     return Settings(
         workers=workers,
-        local=choose(["", "", "", "a"]),
-        total=choose([30, 3000, 3_000_000, 3_000_000, 3_000_000]),
-        lease_s=choose([120.0, 3600.0, 86400.0, 86400.0]),
-        restart=RestartSpec(max=choose([0, 3, 3, 20, 100]), per=choose([600.0, 3600.0]), backoff=1.0),
+        local=local,
+        total=total,
+        lease_s=lease_s,
+        timeouts=Timeouts(start=60.0, stall=60.0, checkpoint=30.0, lease=lease_s),
+        restart=RestartSpec(
+            max=choose([0, 3, 3, 20, 100]),
+            per=choose([600.0, 3600.0]),
+            backoff=1.0,
+            min_workers=choose([1, 1, min(2, most), None]) if elastic else None,
+            grow=choose(["at_restart", "at_checkpoint", "never"]),
+            spares=spares,
+        ),
         port_taken=choose([0.0, 0.0, 0.03]),
         planning_fails=choose([0.0, 0.0, 0.1]),
     )
@@ -110,7 +125,11 @@ def live(lab: Lab, nemesis: Nemesis) -> Told:
     kinds = list(faults.of_hosts(list(lab.hosts)).items())
     favourites = [choice(kinds) for _ in range(3)]  # so that histories differ in kind
     world.run(choice([0.0, 1.0, 10.0, 10.0, 10.0, 10.0]) * world.between(0.5, 1.5))
+    doomed = choice(lab.spared) if lab.spared and world.chance(0.3) else ""
     for _ in range(choice([1, 2, 5, 20, 60])):
+        if doomed and world.chance(0.3):
+            nemesis.do(f"{doomed} dies for good", faults.die_for_good(doomed), 0.0)
+            doomed = ""
         for _ in range(choice([1, 1, 2, 3])):
             name, fault = choice(kinds if world.chance(0.6) else favourites)
             nemesis.do(name, fault, choice([0.5, 3.0, 12.0, 25.0, 60.0, 200.0]) * world.between(0.3, 1.0))

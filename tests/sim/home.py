@@ -28,7 +28,9 @@ class Home:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.journal: list[Record] = []
-        self.plans: dict[int, LaunchPlan] = {1: make_plan(lab.settings.workers)}
+        workers = lab.settings.workers
+        first = list(workers)[: len(workers) - lab.settings.restart.spares]
+        self.plans: dict[int, LaunchPlan] = {1: make_plan(workers, at_work=first)}
         self.checkpoints: set[tuple[int, int]] = set()  # (step, generation)
         self._first = 1
         self.resumes = ""
@@ -81,18 +83,20 @@ class Home:
         world.after(world.between(0.1, 2.5), lambda: coordinator.planned(self._answer(wanted)))
 
     def _answer(self, wanted: MakePlan) -> PlanMade | PlanFailed:
-        """Every host is needed: to look at it, to bring its checkpoints home, and others there."""
+        """Each host that is to be at work is needed: to look at it, to bring its checkpoints home, and others there."""
         lab = self.lab
-        away = [n for n, host in lab.hosts.items() if not (host.ready() and lab.net.passes(HOME, n))]
+        there = [host for host in lab.hosts.values() if host.ready() and lab.net.passes(HOME, host.name)]
+        away = frozenset(wanted.at_work) - {host.name for host in there}
         if (away and (wanted.onward or wanted.afresh)) or lab.world.chance(lab.settings.planning_fails):
-            return PlanFailed(f"{', '.join(away) or 'a host'} could not be looked at", "", fatal=not wanted.onward)
+            told = f"{', '.join(sorted(away)) or 'a host'} could not be looked at"
+            return PlanFailed(told, "", fatal=not wanted.onward, hosts=away)
         if wanted.onward:
-            for host in lab.hosts.values():
+            for host in there:
                 self.checkpoints |= {(step, _generation(name)) for name, step in host.disk.published.items()}
             views = told_by_coordinator(self.journal).generations
             found = best_first(self.checkpoints, {n: view.resumes for n, view in views.items()})
             self.resumes = checkpoint_name(found[0][1], found[0][0]) if found else ""
-        return PlanMade(make_plan(lab.settings.workers, wanted.generation, self.resumes))
+        return PlanMade(make_plan(lab.settings.workers, wanted.generation, self.resumes, wanted.at_work))
 
 
 def _generation(name: str) -> int:

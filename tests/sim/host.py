@@ -50,7 +50,7 @@ class SimHost:
     def __init__(self, lab: Lab, name: str, remote: bool) -> None:
         self.lab, self.world, self.net, self.name, self.remote = lab, lab.world, lab.net, name, remote
         self.disk = Disk()
-        self.up, self.frozen = True, False
+        self.up, self.frozen, self.doomed = True, False, False
         self.boot = 1
         self.agent: Agent | None = None
         self.processes: dict[int, Rank] = {}
@@ -65,7 +65,7 @@ class SimHost:
 
     def spawn(self, generation: int, order: RankOrder) -> None:
         cluster = self.lab.cluster(generation)
-        saves = order.chief or self.name != self.lab.chief_host
+        saves = order.chief or self.name != self.lab.home.plans[generation].ranks[0].host
         self.processes[order.rank] = Rank(self, order.rank, cluster, saves)
 
     def buried(self, rank: Rank) -> None:
@@ -102,6 +102,8 @@ class SimHost:
         self.relays = []
 
     def come_back(self) -> None:
+        if self.doomed:
+            return
         self.up, self.frozen = True, False
         self.net.move()
 

@@ -40,11 +40,20 @@ class Lab:
         self.net = Net(self.world)
         self.checks = Checks(self)
         self.hosts = {name: SimHost(self, name, name != settings.local) for name in settings.workers}
-        self.chief_host = next(iter(settings.workers))
         self.home = Home(self)
         self.clusters: dict[int, Cluster] = {}
+        self.peace_at: float | None = None  # since when nothing goes wrong any more
         self.coordinators: list[SimCoordinator] = []
         self.attach()
+
+    @property
+    def spared(self) -> list[str]:
+        """The hosts without any one of which the run can go on."""
+        workers, restart = self.settings.workers, self.settings.restart
+        without = {name: sum(workers.values()) - count for name, count in workers.items() if self.hosts[name].remote}
+        if restart.min_workers is None:
+            return list(without) if restart.spares else []
+        return [name for name, left in without.items() if left >= restart.min_workers and len(workers) > 1]
 
     # Coordinators.
 
@@ -105,9 +114,10 @@ class Lab:
     def _passes(self, one: str, other: str) -> bool:
         return self.net.passes(one, other)
 
-    def lineage_of(self, generation: int, step: int) -> str:
+    def lineage_of(self, host: str, generation: int, step: int) -> str:
         """What a checkpoint's arrays are known by: exact training gives the same for the same step."""
-        self.checks.counted(generation, step)
+        if self.checks.minds(host):
+            self.checks.counted(generation, step)
         return f"step-{step}"
 
     @property
@@ -116,7 +126,7 @@ class Lab:
 
     def hasten(self, steps: int) -> None:
         """The training is to be over so many steps beyond the newest that is saved."""
-        saved = [step for host in self.hosts.values() for step in host.disk.published.values()]
+        saved = [step for host in self.hosts.values() if not host.doomed for step in host.disk.published.values()]
         self.total = min(self.total, max(saved, default=0) + steps)
 
     def skip(self, seconds: float) -> float:

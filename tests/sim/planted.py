@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = Path(__file__).parent / "bugs"
 SEED = 1
-MOST_S = 40.0
+MOST_S = 90.0  # of a machine that has other work; most are found within seconds
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from launcher.plan.model import HostPlan, LaunchPlan, RankPlan
@@ -15,13 +16,15 @@ from worker.contract.states import RankState
 NO_RESTART = RestartSpec(max=0)
 
 
-def make_plan(hosts: dict[str, int], generation: int = 1, resumes: str = "") -> LaunchPlan:
-    """A plan with so many workers on each host."""
+def make_plan(
+    hosts: dict[str, int], generation: int = 1, resumes: str = "", at_work: Collection[str] | None = None
+) -> LaunchPlan:
+    """A plan with so many workers on each host that is at work."""
     ranks: list[RankPlan] = []
     host_plans = []
     for name, workers in hosts.items():
-        mine = range(len(ranks), len(ranks) + workers)
-        host_plans.append(HostPlan(name, True, f"/runs/r/hosts/{name}", "/code", tuple(mine)))
+        mine = range(len(ranks), len(ranks) + (workers if at_work is None or name in at_work else 0))
+        host_plans.append(HostPlan(name, True, f"/runs/r/hosts/{name}", "/code", tuple(mine), workers))
         ranks += [
             RankPlan(
                 rank=rank,
@@ -47,7 +50,8 @@ class Driver:
 
     def __init__(self, hosts: dict[str, int], restart: RestartSpec = NO_RESTART) -> None:
         self.hosts = hosts
-        self.machine = Machine(make_plan(hosts), 3, 15, Policy(restart, jitter=lambda: 1.0))
+        first = list(hosts)[: len(hosts) - restart.spares]
+        self.machine = Machine(make_plan(hosts, at_work=first), 3, 15, Policy(restart, jitter=lambda: 1.0))
         self.now = 0.0
         self.all: list[Instruction] = list(self.machine.begin(self.now))
         self.seq = dict.fromkeys(hosts, 0)
@@ -112,14 +116,14 @@ class Driver:
             if other.rank != rank:
                 self.rank_ends(other.rank, RankState.RESCUED, step=step, exit_code=81)
         instructions: list[Instruction] = []
-        for name in self.hosts:
+        for name in self.machine.at_work:
             instructions = self.say(name, records.GENERATION_ENDED)
         return instructions
 
     def plans(self, resumes: str = "") -> list[Instruction]:
         """The plan that was asked for is made."""
         wanted = self.wanted
-        return self.tell(PlanMade(make_plan(self.hosts, wanted.generation, resumes)))
+        return self.tell(PlanMade(make_plan(self.hosts, wanted.generation, resumes, wanted.at_work)))
 
     @property
     def wanted(self) -> MakePlan:

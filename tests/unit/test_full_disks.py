@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from launcher.errors import RunError
 from launcher.runs.journal import Journal, read
+from launcher.supervise.again import Planner
 from launcher.supervise.disks import Disks
+from launcher.supervise.events import MakePlan, PlanMade
 from launcher.supervise.patient import PatientJournal
 from worker.contract import records
 from worker.train.progress import Progress
@@ -99,3 +102,26 @@ def test_a_trainers_records_wait_for_room_but_for_its_steps(tmp_path: Path, monk
     told = [json.loads(line) for line in path.read_text().splitlines()]
     assert [record["type"] for record in told] == [records.EPOCH, records.SAVED, records.STEP]
     assert told[2]["step"] == 3
+
+
+def test_the_next_generation_waits_for_room_at_home_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.supervise.again._RETRY_S", 0.001)
+    plan: Any = object()
+    full = [True] * 3
+
+    def cramped(_: MakePlan) -> Any:
+        if full:
+            full.pop()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/one/.plan.g2.json.1")
+        return plan
+
+    planner = Planner(cramped)
+    try:
+        planner.begin(MakePlan(2, frozenset(), "the last generation failed", onward=True))
+        assert select.select([planner], [], [], 10)[0]
+        assert planner.take() == PlanMade(plan)
+        (told,) = planner.remarks()
+        assert told == "no space left at /runs/one/.plan.g2.json.1: the next generation begins when there is room"
+        assert planner.remarks() == []
+    finally:
+        planner.close()

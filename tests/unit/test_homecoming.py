@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class FakeGathering:
     def start_bulk(self, host: str) -> None:
         self.bulk.append(host)
 
-    def settle(self, timeout_s: float) -> list[str]:  # noqa: ARG002
+    def settle(self, timeout_s: float, *, without: Collection[str] = ()) -> list[str]:  # noqa: ARG002
         return []
 
     def stop(self) -> None:

@@ -173,6 +173,27 @@ def test_who_has_slept_takes_nobody_for_silent(world: World, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("world", [True], indirect=True)
+@pytest.mark.parametrize("reachable", [True, False], ids=["there", "gone"])
+def test_who_was_hung_up_on_while_asleep_says_so_of_a_host_only_if_it_stays_away(
+    world: World, monkeypatch: pytest.MonkeyPatch, reachable: bool
+) -> None:
+    monkeypatch.setattr(links_module, "SLEPT_S", 0.25)
+    world.links.open("b", start=True)
+    world.host.streams[0].say(wire.HELLO)
+    world.until(lambda: bool(world.heard.kinds))
+    world.host.reachable = reachable
+    world.host.streams[0].far.close()
+    time.sleep(0.3)  # asleep
+    world.until(lambda: len(world.host.streams) > 1)
+    if reachable:
+        world.host.streams[1].say(wire.HELLO)
+        world.until(lambda: len(world.heard.kinds) == 2)
+        assert world.heard.kinds == [wire.HELLO, wire.HELLO]
+    else:
+        world.until(lambda: "lost" in world.heard.kinds)
+
+
+@pytest.mark.parametrize("world", [True], indirect=True)
 def test_once_the_run_is_stopping_patience_ends(world: World) -> None:
     world.links.open("b", start=True)
     world.host.streams[0].say(wire.HELLO)

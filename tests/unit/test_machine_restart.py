@@ -48,7 +48,9 @@ def test_after_a_killed_worker_the_next_generation_is_planned_at_once_from_the_n
     assert isinstance(restart, Note)
     assert (restart.type, restart.fields["host"], restart.fields["rank"]) == (records.RESTART, "b", 1)
     assert state == Note(records.RUN_STATE, {"state": "restarting"})
-    assert make == MakePlan(2, frozenset({20100, 20101}), "the last generation failed", True, frozenset(), False)
+    assert make == MakePlan(
+        2, frozenset({20100, 20101}), "the last generation has ended", True, frozenset(), False, ("a", "b")
+    )
     assert [i for i in driver.plans("g1-s40") if isinstance(i, StartRanks)] == [StartRanks("a"), StartRanks("b")]
     assert started(driver) == [1, 2]
     driver.begins_steps(41)

@@ -91,9 +91,9 @@ def test_what_is_bound_to_come_again_is_not_tried_again() -> None:
 
 def test_failures_that_an_earlier_coordinator_was_told_of_count() -> None:
     subject = policy()
-    subject.recall([(-100.0, True), (-50.0, False)])
+    subject.recall([(-100.0, True, "a"), (-50.0, False, "")])
     answer = subject.after(failure(), 0.0)
     assert isinstance(answer, Enough)
     old = policy()
-    old.recall([(-2 * HOUR, False), (-1.5 * HOUR, False)])
+    old.recall([(-2 * HOUR, False, "a"), (-1.5 * HOUR, False, "a")])
     assert old.after(failure(), 0.0) == Again(0.0)

@@ -101,7 +101,7 @@ def test_metrics_that_do_not_fit_a_narrow_screen_are_a_table_of_their_own(
 ) -> None:
     run.started().first_step()
     run.epoch(1, metrics={f"metric_{number}": number / 10 for number in range(9)})
-    monkeypatch.setattr("launcher.view.tables._WIDTH_IN_A_FILE", 100)
+    monkeypatch.setattr("launcher.view.rows._WIDTH_IN_A_FILE", 100)
     out = io.StringIO()
     print_epochs(read_run(run.folder, everybody), out)
     headings = [line for line in out.getvalue().splitlines() if line.startswith("epoch ")]

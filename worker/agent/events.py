@@ -47,6 +47,8 @@ class Exited(Value):
     rank: int
     exit_code: Optional[int] = None
     signal: Optional[str] = None
+    oom: str = ""  # of a SIGKILL that was none of ours: where the kernel says that memory had run out
+    memory: str = ""  # and how full it was
 
 
 class Told(Value):

@@ -171,7 +171,8 @@ class Generation:
         life = self.ranks[event.rank]
         if life.leaving is not None:
             return
-        how = {"exit_code": event.exit_code} if event.signal is None else {"signal": event.signal}
+        how: Dict[str, Any] = {"exit_code": event.exit_code} if event.signal is None else {"signal": event.signal}
+        how.update({name: text for name, text in (("oom", event.oom), ("memory", event.memory)) if text})
         if not life.order.chief:
             self._ended(event.rank, how, life.verdict(event.exit_code), t)
             return

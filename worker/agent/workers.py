@@ -13,6 +13,7 @@ from ..contract.layout import HostFolder
 from ..contract.states import WorkerExit
 from . import processes
 from .events import Event, Exited, NotStarted, Spawn, Started, Stuck, Swept, Told
+from .oom import KillRecords
 from .orders import RankOrder
 from .processes import Process
 from .spawn import MOST_WORDS, Berth, Child, SpawnError, last_words, prepare, spawn
@@ -42,6 +43,7 @@ class _Worker:
         self.started: Optional[bool] = None  # None: its exec is under way
         self.status: Optional[int] = None  # of its wait, once it is reaped
         self.told = False  # of its end
+        self.killed = False  # by us
         self.cold = ""  # why it was not forked off a zygote
         self.forked = False
         self.stepped = False
@@ -95,6 +97,7 @@ class Workers:
         self._tell = tell
         self._workers: Dict[int, _Worker] = {}
         self._poll_at = 0.0
+        self._records = KillRecords()
         self._sweeping_since: Optional[float] = None
         self._pause = _SWEEP_PAUSES[0]
         self._stuck_told = False
@@ -152,6 +155,7 @@ class Workers:
             self._tell(Exited(rank, signal=number.name))
             return
         pid = worker.child.pid
+        worker.killed = worker.killed or number == signal.SIGKILL
         below = processes.descendants(pid) if number == signal.SIGKILL else []
         try:
             os.killpg(pid, number)
@@ -200,6 +204,9 @@ class Workers:
         # What becomes of the others when one has failed depends on how far they are.
         if now >= self._poll_at or ended:
             self._poll_at = now + POLL_S
+            self._records.look(
+                w.child.pid for w in self._workers.values() if w.child and w.started and w.status is None
+            )
             for worker in self._workers.values():
                 if worker.status is None and worker.started:
                     self._read_on(worker, 1)
@@ -289,11 +296,23 @@ class Workers:
             self._read_on(worker, _PIECES_A_TURN)
             if not worker.tail.drained:
                 return
-            self._tell(_exit_of(worker.rank, worker.status or 0))
+            self._tell(self._exit_of(worker))
             if worker.forked and not worker.stepped and _crashed(worker.status or 0):
                 self._nursery.distrust(f"rank {worker.rank} crashed before its first step")
         worker.told = True
         worker.close()
+
+    def _exit_of(self, worker: _Worker) -> Exited:
+        rank, status = worker.rank, worker.status or 0
+        if not os.WIFSIGNALED(status):
+            return Exited(rank, exit_code=os.WEXITSTATUS(status))
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL and not worker.killed and worker.child is not None:
+            return Exited(rank, signal="SIGKILL", **self._records.of(worker.child.pid)._asdict())
+        try:
+            return Exited(rank, signal=signal.Signals(number).name)
+        except ValueError:  # a real-time signal
+            return Exited(rank, signal=f"signal {number}")
 
     def _sweep_on(self, childless: bool, now: float) -> None:
         # A child of ours that was there when the look at everyone began is still to be seen, dead or alive, as we reap
@@ -310,16 +329,6 @@ class Workers:
         if now >= (self._sweeping_since or now) + STUCK_S and not self._stuck_told:
             self._stuck_told = True
             self._tell(Stuck([process.pid for process in left]))
-
-
-def _exit_of(rank: int, status: int) -> Exited:
-    if not os.WIFSIGNALED(status):
-        return Exited(rank, exit_code=os.WEXITSTATUS(status))
-    number = os.WTERMSIG(status)
-    try:
-        return Exited(rank, signal=signal.Signals(number).name)
-    except ValueError:  # a real-time signal
-        return Exited(rank, signal=f"signal {number}")
 
 
 def _crashed(status: int) -> bool:

@@ -51,9 +51,9 @@ CHECKPOINT_REFUSED = (
 CHECKPOINT_PRUNED = "checkpoint_pruned"  # name, and why if it should have stayed until it was home
 RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
 RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds after SIGKILL
-RANK_ENDED = (
-    "rank_ended"  # generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended
-)
+# generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended. Of a SIGKILL that
+# nobody of the run sent: memory (how full it was), oom (where the kernel says that it had run out)
+RANK_ENDED = "rank_ended"
 # Ranks that are here do no steps, or no first one. Written after a look at them (`standing`), before anybody is ended.
 STALLED = "stalled"  # generation, what, ranks
 START_TIMEOUT = "start_timeout"  # generation, what, ranks
@@ -68,7 +68,7 @@ AGENT_LEFT = "agent_left"  # reason
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
 RUN_CREATED = "run_created"  # run, spec (path), hosts: [name], workers, epochs, launched_at (t of the command)
 # pid, start_time, boot_id, term, remote: hosts on other machines, took: {reached, made_ready, examined: seconds},
-# clocks: {host: seconds ahead} of those that are wrong
+# clocks: {host: seconds ahead} of those that are wrong, offsets: {host: [seconds ahead, give or take]} of all machines
 COORDINATOR_STARTED = "coordinator_started"
 RUN_STATE = "run_state"  # state, reason
 GENERATION_STARTED = (
@@ -79,11 +79,17 @@ COPIES_DIFFER = (
 )
 REPLANNED = "replanned"  # generation, resumes (a checkpoint's name, or empty)
 RESTART = "restart"  # generation (that failed), message, pause_s, progressed, and what CAUSE has but the log's lines
+# generation, reason: all its workers are to save at a step they agree on and leave, and another one is to begin
+GENERATION_ENDING = "generation_ending"
 STOP_REQUESTED = "stop_requested"  # how, by
 LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
 LINK_BACK = "link_back"  # host, seconds: for which it was lost
+# host, why, unreachable: while it had ranks, its agent is gone; or a generation failed and it was waited for in vain
+HOST_LOST = "host_lost"
 REMARK = "remark"  # text: something that a person should know
-CAUSE = "cause"  # rank, host, generation, how, message, hint, log (path), lines: [last of its log]
+# rank, host, generation, how, message, hint, log (path), lines: [last of its log]; also: [{rank, host, how}], which may
+# as well have been the first
+CAUSE = "cause"
 RUN_ENDED = "run_ended"  # state, exit_code, message, model (path or "")
 
 
