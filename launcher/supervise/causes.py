@@ -47,6 +47,7 @@ class RankEnd:
     signal: str | None = None
     step: int | None = None
     trace: str = ""  # the traceback at the end of its log, without what differs from one life to the next
+    raised: str = ""  # the last line of that, by its agent's word: the log may not be home yet
     failure: Mapping[str, Any] = field(default_factory=dict)
     doubt_s: float = 0.0  # by how much its host's clock may be off from ours
     oom: str = ""  # where the kernel has written down that it ended it for want of memory
@@ -103,6 +104,7 @@ def rank_end(host: str, record: Mapping[str, Any], failure: Mapping[str, Any] | 
         signal=str(name) if name else None,
         step=record.get("step"),
         trace=str(record.get("trace", "")),
+        raised=str(record.get("raised") or ""),
         failure=failure or {},
         doubt_s=float(record.get("doubt_s", 0.0)),
         oom=str(record.get("oom") or ""),
@@ -132,9 +134,9 @@ def kind_of(end: RankEnd) -> Kind:
         return Kind.VICTIM
     if end.signal or end.reason:
         return Kind.OWN
-    if _VICTIMS_TRACE.search(end.trace):
+    if _VICTIMS_TRACE.search(end.raised or end.trace):
         return Kind.VICTIM
-    return Kind.OWN if end.trace else Kind.MUTE
+    return Kind.OWN if end.raised or end.trace else Kind.MUTE
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from launcher.supervise.events import (
     Yield,
 )
 from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
+from launcher.supervise.inherited import Inherited
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
@@ -48,6 +49,7 @@ from launcher.supervise.orders import start_message
 from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
+from launcher.supervise.reign import Reign, SupersededError
 from launcher.supervise.signals import wakened
 from launcher.supervise.warmth import Warmth
 from worker.contract import records, wire
@@ -88,6 +90,7 @@ class Coordinator:
         self._replan = replan
         self._secrets = secrets
         self._journal = journal
+        self._reign = Reign(run.journal, term)
         self._selector = selectors.DefaultSelector()
         self._control = ControlServer(listener, self._selector)
         self._under_way = under_way
@@ -96,6 +99,7 @@ class Coordinator:
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = {} if activated is None else activated  # of hosts that come back it may change
+        self._activating = {host.name for host in spec.hosts if host.activate is not None}
         self._clocks = clocks or Clocks()
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
@@ -103,10 +107,9 @@ class Coordinator:
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._warmth = Warmth(run.name, spec)
+        self._inherited = Inherited(run, plan.generation if under_way is not None else 0)
         self._conclusion: End | None = None
-        self._started = (
-            under_way is not None
-        )  # ranks, of any generation: else no host has anything that is worth waiting for
+        self._started = under_way is not None  # ranks, of any generation: else no host has what is worth waiting for
         self._over = {host.name for host in plan.hosts if not host.ranks}  # where no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
@@ -116,17 +119,20 @@ class Coordinator:
         return self._machine.state
 
     def run(self) -> End | None:
-        """Blocks until the run has ended, everything is gone and the end is written down. None: it is another
-        coordinator's now, and nothing was written."""
+        """Blocks until the run has ended, all is gone and the end is written down; None if another one has it now."""
         with wakened() as self._wake:
             self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
-            self._perform(self._first_instructions())
-            while not self._machine.ended:
-                self._turn(0.5)
-                self._journal.retry()
-                self._tell(Tick())
-            if self._conclusion is not None:
-                self._part(self._conclusion)
+            try:
+                self._perform(self._first_instructions())
+                while not self._machine.ended:
+                    self._turn(0.5)
+                    self._journal.retry()
+                    self._tell(Tick())
+                if self._conclusion is not None:
+                    self._part(self._conclusion)
+            except SupersededError as error:
+                self._perform([Yield(str(error))])
+                return None
         return self._conclusion
 
     def _first_instructions(self) -> list[Instruction]:
@@ -139,7 +145,9 @@ class Coordinator:
     # Turning.
 
     def _turn(self, timeout: float) -> None:
-        for key, _ in self._selector.select(timeout):
+        ready = self._selector.select(timeout)
+        self._reign.check()  # before anything is done: this process may have slept while another one came
+        for key, _ in ready:
             key.data()
         if self._home:
             self._home.tend()
@@ -174,15 +182,13 @@ class Coordinator:
                     print(f"another coordinator has the run ({why}): this one goes", flush=True)
 
     def _start_ranks(self, host: str) -> None:
-        spec = next((one for one in self._spec.hosts if one.name == host), None)
-        if spec is not None and spec.activate is not None and host not in self._activated:
-            # Another coordinator was to start them, and what it knew of the host's environment went with it.
-            self._links.close(host)
+        if host in self._activating and host not in self._activated:
+            self._links.close(host)  # another coordinator was to start them: what it knew of the environment is gone
             self._tell(HostGone(host, "its workers had not been started yet when the coordinator went"))
             return
-        plan, self._started = self._machine.plan, True
+        self._started = True
         self._over.discard(host)
-        self._links.send(host, self._start_message(plan, host))
+        self._links.send(host, self._start_message(self._machine.plan, host))
 
     def _plan_next(self, wanted: MakePlan) -> LaunchPlan:
         """In a thread of its own: what the next generation needs may have to come home first."""
@@ -229,7 +235,10 @@ class Coordinator:
             self._links.close(host)  # it is for the machine to say whether an agent is to be started there
             self._over.add(host)
             self._catch_up(host)
-            self._tell(HostGone(host, self._why_absent(host, message)))
+            if self._inherited.is_yet_to_start(host, self._machine):
+                self._links.open(host, start=True)
+            else:
+                self._tell(HostGone(host, self._why_absent(host, message)))
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):

@@ -44,6 +44,7 @@ class Order:
     generation: int = 1
     resumes: str = ""  # a checkpoint's name
     resume_dir: str = ""  # its folder on this machine
+    after_term: int | None = None  # the newest coordinator's when this was decided; void if there was another one since
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.chaos.grounds import Scene
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.seen import Record, Seen, lives, send, started
+from tests.lab.hosts import SshHost
 
 CHECKPOINT_BYTES = 735_000  # of the arrays of the job's model
 
@@ -31,6 +32,7 @@ class Deeds:
         self._scene = scene
         self._seen = seen
         self._views = views
+        self._down: set[str] = set()
 
     def do(self, fault: Fault) -> Deed:
         """Strikes when it is asked for the first time. Raises NoTargetError, without having done anything."""
@@ -85,26 +87,37 @@ class Deeds:
     # Machines.
 
     def _crash(self, name: str, fault: Fault) -> Deed:
-        host = self._scene.hosts[name]
-        assert host is not None
         self._agent(name)
-        host.crash()
-        yield _later(fault)
-        host.start()
+        with self._down_for_a_while(name) as host:
+            host.crash()
+            yield _later(fault)
+            host.start()
 
     def _reboot(self, name: str, fault: Fault) -> Deed:
-        host = self._scene.net(name)
         self._agent(name)
-        host.crash()
-        yield _later(fault)
-        host.reboot()
+        with self._down_for_a_while(name):
+            host = self._scene.net(name)
+            host.crash()
+            yield _later(fault)
+            host.reboot()
 
     def _kill_sshd(self, name: str, fault: Fault) -> Deed:
+        with self._down_for_a_while(name) as host:
+            host.kill()
+            yield _later(fault)
+            host.start()
+
+    @contextlib.contextmanager
+    def _down_for_a_while(self, name: str) -> Iterator[SshHost]:
+        """A host that is down already cannot go down, nor come back twice."""
         host = self._scene.hosts[name]
-        assert host is not None
-        host.kill()
-        yield _later(fault)
-        host.start()
+        if host is None or name in self._down:
+            raise NoTargetError
+        self._down.add(name)
+        try:
+            yield host
+        finally:
+            self._down.discard(name)
 
     # Links.
 

@@ -27,8 +27,8 @@ hosts:
   env: {{CHAOS_WITNESS: {witness}, TF_CPP_MIN_LOG_LEVEL: "2"}}
 train: {{dataset: "numbered:load", epochs: {epochs}, batch_size: 256, seed: 7}}
 checkpoint: {{every: {every}, keep: 3}}
-restart: {{max: 100, per: 3 min, backoff: 0.2 s}}
-timeouts: {{connect: 6 s, start: 60 s, stall: 25 s, host: 3 s, checkpoint: 20 s, stop: 3 s}}
+restart: {{max: {restarts}, per: 3 min, backoff: 0.2 s}}
+timeouts: {{connect: 6 s, start: 60 s, stall: 25 s, host: 3 s, checkpoint: 20 s, stop: 3 s, lease: {lease} s}}
 """
 
 
@@ -86,6 +86,8 @@ class Scene:
                 witness=self.witness,
                 epochs=self.history.epochs,
                 every=every,
+                restarts=self.history.restarts,
+                lease=self.history.lease_s,
             )
         )
         return path

@@ -85,11 +85,14 @@ class Nemesis:
         try:
             self._turns(self._first_steps)
             for number, fault in enumerate(faults):
+                self._resumed()
                 if self._history.stop and number == half and not self._over():
                     self._stop_and_resume()
                 self._await_and_strike(fault)
             self._turns(lambda: not self._pending)
             self._turns(lambda: False)
+            while self._resumed():
+                self._turns(lambda: False)
         except _StuckError as stuck:
             course.stuck = str(stuck)
         finally:
@@ -175,11 +178,20 @@ class Nemesis:
         done = launcher.run("down", self._scene.run.name, check=None, timeout_s=90)
         self._tell(f"down: {done.returncode}")
         self._turns(lambda: False)
-        self.course.codes.append(self._views[-1].poll())
-        if self.course.codes == [130]:
-            self._views.append(launcher.start("resume", self._scene.run.name, "--plain"))
-            lives = len(seen.of_run("generation_started"))
-            self._turns(lambda: len(seen.of_run("generation_started")) > lives)
+        self._resumed()
+
+    def _resumed(self) -> bool:
+        """Resume a run that has ended as it might, and is not done; whether it was."""
+        code, seen = self._views[-1].poll(), self._seen
+        if not self._over() or code not in self._history.interruptions or len(self.course.codes) > 3:
+            return False
+        self.course.codes.append(code)
+        lives = len(seen.of_run("generation_started"))
+        more = ("--set", "restart.max=100", "--set", "timeouts.lease=1 h")
+        self._views.append(self._scene.launcher.start("resume", self._scene.run.name, "--plain", *more))
+        self._tell(f"resumed after exit code {code}")
+        self._turns(lambda: len(seen.of_run("generation_started")) > lives)
+        return True
 
     # Turns.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
@@ -119,10 +119,19 @@ class History:
     epochs: int
     stop: bool  # it is stopped in the middle and resumed
     faults: tuple[Fault, ...]
+    restarts: int = 100  # so many failures are answered by itself; then it fails, and is resumed
+    lease_s: int = 3600  # for which it goes on without a coordinator; then it is parked, and resumed
 
     @property
     def workers(self) -> int:
         return len(self.hosts)
+
+    @property
+    def interruptions(self) -> dict[int, str]:
+        """Exit codes and states with which it may end before it was resumed."""
+        by_budget = {1: "failed"} if self.restarts < 100 else {}
+        by_lease = {75: "parked"} if self.lease_s < 3600 else {}
+        return {**by_budget, **by_lease, **({130: "stopped"} if self.stop else {})}
 
     @property
     def steps(self) -> int:
@@ -143,9 +152,17 @@ def draw(seed: int, number: int, far: Ground, faults: int = 8, lab: int = 4) -> 
     drawn: list[Fault] = []
     for place in range(faults):
         drawn.append(_fault(chance, place, drawn, weights, workers, last=place == faults - 1))
+    stop, restarts, lease_s = chance.random() < 0.15, 100, 3600
+    special = random.Random(f"special {seed} {number}").random()
+    if not stop and special < 0.1:
+        restarts = 1
+    elif not stop and special < 0.2 and Kind.KILL_COORDINATOR in weights:
+        lease_s = 4
+        place = len(drawn) // 2
+        drawn[place] = replace(drawn[place], kind=Kind.KILL_COORDINATOR, when=When.STEPS, count=5, hold_s=12.0)
     steps = sum(_steps_of(fault) for fault in drawn) + 40
     epochs = min(MOST_EPOCHS, max(12, -(-steps // STEPS_PER_EPOCH)))
-    return History(seed, number, ground, hosts, epochs, chance.random() < 0.15, tuple(drawn))
+    return History(seed, number, ground, hosts, epochs, stop, tuple(drawn), restarts, lease_s)
 
 
 def _weights(ground: Ground) -> dict[Kind, int]:

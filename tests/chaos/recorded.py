@@ -44,8 +44,7 @@ class Recorded:
         given: Record = {
             "codes": (0,),
             "epochs": EPOCHS,
-            "stops": 0,
-            "may_fail": False,
+            "interruptions": (),
             "stuck": "",
             "left": (),
             "reference": Reference(

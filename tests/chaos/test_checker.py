@@ -72,6 +72,11 @@ def evidence(**more: Any) -> Tamper:
     return lambda recorded: recorded.more.update(more)
 
 
+def ended_before(state: str, code: int) -> Tamper:
+    end: Record = {"type": "run_ended", "state": state, "exit_code": code}
+    return both(adds("", "restart", {}, **end), evidence(codes=(code, 0)))
+
+
 def a_twin(recorded: Recorded) -> None:
     (recorded.witness / "twins-rank1-g2").write_text("g2 met g1 pid 77")
 
@@ -181,9 +186,9 @@ TAMPERED: list[tuple[str, str, Tamper]] = [
     (
         "the run ended as it should",
         "it may fail, and does so without a cause",
-        both(evidence(may_fail=True, codes=(1,)), sets("", "run_ended", {}, state="failed", exit_code=1)),
+        both(ended_before("failed", 1), evidence(interruptions=("failed",))),
     ),
-    ("the run ended as it should", "stopped, and never asked to", evidence(codes=(130, 0), stops=1)),
+    ("the run ended as it should", "stopped, and never asked to", ended_before("stopped", 130)),
     ("nothing is alive afterwards", "a process", evidence(left=("process 77",))),
 ]  # fmt: skip
 
@@ -202,6 +207,13 @@ def test_a_history_that_was_tampered_with_is_rejected(tmp_path: Path, invariant:
 
 def test_every_invariant_has_a_history_that_breaks_it() -> None:
     assert {invariant for invariant, _, _ in TAMPERED} == set(INVARIANTS)
+
+
+def test_a_history_that_was_parked_or_stopped_where_that_might_be_and_resumed_is_no_problem(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    ended_before("stopped", 130)(recorded)
+    evidence(codes=(75, 130, 0), interruptions=("stopped", "parked"))(recorded)
+    assert check(recorded.evidence()) == []
 
 
 def test_a_rank_that_was_killed_beside_another_fault_may_cost_steps(tmp_path: Path) -> None:

@@ -95,7 +95,6 @@ class Court:
         rooms = {name: scene.room(name) for name in scene.names}
         keepers = {host.name: host.pid for host in scene.hosts.values() if host is not None}
         left = left_alive(scene.run, rooms, tag=launcher.tag, keepers=keepers, ours=()) if not course.stuck else []
-        stops = max(0, len(course.codes) - 1)
         strikes = [json.loads(json.dumps(strike.as_record(), default=str)) for strike in course.strikes]
         return Evidence(
             home=scene.run,
@@ -104,8 +103,7 @@ class Court:
             strikes=strikes,
             codes=tuple(course.codes),
             epochs=history.epochs,
-            stops=stops,
-            may_fail=False,
+            interruptions=tuple(history.interruptions.values()),
             stuck=course.stuck,
             left=left,
             reference=reference,

@@ -112,6 +112,8 @@ def test_a_coordinator_that_comes_back_misses_nothing_and_hears_nothing_twice(
     viewer = house.reach(folder, start=False)
     go.touch()
     viewer.wait(lambda: any(m["type"] == wire.BEAT and m["states"] == {"0": "finished"} for m in viewer.messages), "it")
+    viewer.send(viewer.talk.status())  # who speaks keeps an idle agent for a while, however slow this machine is
+    viewer.message(wire.HELLO)
     again = house.reach(folder, talk=first.talk, start=False).command()
     again.event(records.GENERATION_ENDED)
     again.wait(lambda: journal(folder)[-1]["seq"] == again.talk.seq, "the last event")

@@ -37,6 +37,7 @@ def peer(rank: int, t: float, **more: Any) -> RankEnd:
         ([peer(0, 10.0), killed(1, 12.0)], 1, []),
         ([end(0, 10.0, trace=UNAVAILABLE), end(1, 12.0, trace=VALUE_ERROR)], 1, []),
         ([end(0, 10.0, trace=UNAVAILABLE), end(1, 12.0)], 1, []),
+        ([end(0, 10.0, raised="UnavailableError: gone"), end(1, 12.0, raised="ValueError: no")], 1, []),
         # Of those, the first, where the times are certain.
         ([killed(0, 10.0), end(1, 11.0, trace=VALUE_ERROR)], 0, []),
         ([end(0, 10.0), killed(1, 11.0)], 0, []),

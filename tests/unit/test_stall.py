@@ -73,6 +73,29 @@ def test_the_trainer_has_the_functions_in_which_ranks_wait(file: str, functions:
     assert set(functions) <= defined
 
 
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (
+            "words\nTraceback (most recent call last):\n  File 1\n    x\nValueError: no such row\nbye\n",
+            "ValueError: no such row",
+        ),
+        (
+            "Traceback (most recent call last):\n  File 1\na.b.UnavailableError: gone\nmore: of it\n",
+            "a.b.UnavailableError: gone",
+        ),
+        ("Traceback (most recent call last):\n  File 1\nKeyboardInterrupt\n", "KeyboardInterrupt"),
+        ("Error: but no traceback\n", ""),
+        ("Traceback (most recent call last):\n  File 1\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_line_that_python_ends_with(tmp_path: Path, log: str, line: str) -> None:
+    (tmp_path / "log").write_text(log)
+    assert stacks.raised(str(tmp_path / "log")) == line
+    assert stacks.raised(str(tmp_path / "none")) == ""
+
+
 # Who is behind.
 
 WAITING = Standing(0, step=120, waits=True, at="step.py:92 in chunk")

@@ -47,6 +47,7 @@ class Exited(Value):
     rank: int
     exit_code: Optional[int] = None
     signal: Optional[str] = None
+    raised: str = ""  # the line with which Python ends a traceback, if that is how its log ends
     oom: str = ""  # of a SIGKILL that was none of ours: where the kernel says that memory had run out
     memory: str = ""  # and how full it was
 

@@ -172,7 +172,8 @@ class Generation:
         if life.leaving is not None:
             return
         how: Dict[str, Any] = {"exit_code": event.exit_code} if event.signal is None else {"signal": event.signal}
-        how.update({name: text for name, text in (("oom", event.oom), ("memory", event.memory)) if text})
+        more = {"raised": event.raised, "oom": event.oom, "memory": event.memory}
+        how.update({name: text for name, text in more.items() if text})
         if not life.order.chief:
             self._ended(event.rank, how, life.verdict(event.exit_code), t)
             return

@@ -12,6 +12,9 @@ from typing import List, NamedTuple, Optional, Sequence
 
 _THREAD = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+.*\(most recent call first\):")
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.+)')
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(:|$)")  # frames and their lines of source are indented
+_MOST_LOG = 1 << 15
+_MOST_LINE = 500
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python")
 _TRAINER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train", "")
 
@@ -70,6 +73,20 @@ def threads(text: str) -> List[Sequence[Frame]]:
         if frame and found:
             found[-1].append(Frame(frame["file"], frame["line"], frame["function"]))
     return [stack for stack in found if stack]
+
+
+def raised(log: str) -> str:
+    """The last line of a traceback that is near the end of a log: `ValueError: no such row`. Never raises."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_LOG))
+            lines = file.read(_MOST_LOG).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    begin = max((at for at, line in enumerate(lines) if line.startswith("Traceback (most recent call")), default=-1)
+    if begin < 0:
+        return ""
+    return next((line[:_MOST_LINE] for line in lines[begin + 1 :] if _RAISED.match(line)), "")
 
 
 def _of_library(frame: Frame) -> bool:

@@ -17,6 +17,7 @@ from .oom import KillRecords
 from .orders import RankOrder
 from .processes import Process
 from .spawn import MOST_WORDS, Berth, Child, SpawnError, last_words, prepare, spawn
+from .stacks import raised
 from .tail import Tail
 
 TYPE_CHECKING = False
@@ -34,8 +35,9 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGI
 
 
 class _Worker:
-    def __init__(self, order: RankOrder, berth: Berth, tail: Tail) -> None:
+    def __init__(self, order: RankOrder, berth: Berth, tail: Tail, log: str) -> None:
         self.order = order
+        self.log = log
         self.rank = order.rank
         self.berth = berth
         self.tail = tail
@@ -115,7 +117,9 @@ class Workers:
         except SpawnError as error:
             self._tell(NotStarted(order.rank, error.message, error.hint))
             return
-        worker = _Worker(order, berth, Tail(self._place.progress(generation, order.rank)))
+        worker = _Worker(
+            order, berth, Tail(self._place.progress(generation, order.rank)), self._place.log(generation, order.rank)
+        )
         self._workers[order.rank] = worker
         why = self._made_nursery().ask(order, berth, do.wait_s) if do.zygote else ""
         if why or not do.zygote:
@@ -305,7 +309,8 @@ class Workers:
     def _exit_of(self, worker: _Worker) -> Exited:
         rank, status = worker.rank, worker.status or 0
         if not os.WIFSIGNALED(status):
-            return Exited(rank, exit_code=os.WEXITSTATUS(status))
+            code = os.WEXITSTATUS(status)
+            return Exited(rank, exit_code=code, raised=raised(worker.log) if code else "")
         number = os.WTERMSIG(status)
         if number == signal.SIGKILL and not worker.killed and worker.child is not None:
             return Exited(rank, signal="SIGKILL", **self._records.of(worker.child.pid)._asdict())

@@ -51,7 +51,8 @@ CHECKPOINT_REFUSED = (
 CHECKPOINT_PRUNED = "checkpoint_pruned"  # name, and why if it should have stayed until it was home
 RANK_ASKED_TO_STOP = "rank_asked_to_stop"  # generation, rank, how: message|SIGTERM|SIGKILL, reason
 RANK_UNKILLABLE = "rank_unkillable"  # generation, rank: still there ten seconds after SIGKILL
-# generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended. Of a SIGKILL that
+# generation, rank, state, exit_code or signal (name), step: last one told, reason: why it was ended; raised: the last
+# line of the traceback at the end of its log. Of a SIGKILL that
 # nobody of the run sent: memory (how full it was), oom (where the kernel says that it had run out)
 RANK_ENDED = "rank_ended"
 # Ranks that are here do no steps, or no first one. Written after a look at them (`standing`), before anybody is ended.

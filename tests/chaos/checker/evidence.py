@@ -62,8 +62,7 @@ class Evidence:
     strikes: Sequence[Record]  # as the nemesis wrote them down
     codes: Sequence[int | None]  # the exit codes of `up`, and of each `resume`
     epochs: int  # that were asked for
-    stops: int  # how often it was stopped by a command
-    may_fail: bool  # whether its budget of restarts was made to run out
+    interruptions: Sequence[str]  # states in which it may have ended before it was resumed
     stuck: str  # why the nemesis gave up on it
     left: Sequence[str]  # processes, sockets and locks that were there afterwards
     reference: Reference

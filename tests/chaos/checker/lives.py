@@ -37,7 +37,8 @@ def one_incarnation(evidence: Evidence) -> list[str]:
 
 
 def no_start_without_a_term(evidence: Evidence) -> list[str]:
-    """Terms only rise, every life was begun under one, and each agent obeyed that very one."""
+    """Terms only rise, every life was begun under one, and each agent obeyed that one, or a later coordinator who had
+    found no newer life: it may have to finish a start."""
     problems = []
     term, terms = 0, {}
     for record in evidence.run.of("coordinator_started", "generation_started"):
@@ -71,7 +72,9 @@ def _of_agent(evidence: Evidence, host: str, records: list[Record], terms: dict[
         newest = max(newest, generation)
         if generation not in terms:
             problems.append(f"{host}: rank {rank} was started in a generation {generation} that nobody began")
-        elif obeyed != terms[generation]:
+        elif not terms[generation] <= obeyed or any(
+            other > generation and term < obeyed for other, term in terms.items()
+        ):
             problems.append(
                 f"{host}: rank {rank} of generation {generation}, begun under term {terms[generation]}, "
                 f"was started under {obeyed or 'none'}"
