@@ -53,6 +53,7 @@ from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
 from launcher.supervise.reign import Reign, SupersededError
 from launcher.supervise.signals import wakened
+from launcher.supervise.warmth import Warmth
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
@@ -108,6 +109,7 @@ class Coordinator:
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._partings = Partings(self._links, self._machine, self._perform, journal.append)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
+        self._warmth = Warmth(run.name, spec)
         self._inherited = Inherited(run, plan.generation if under_way is not None else 0)
         self._conclusion: End | None = None
         self._started = under_way is not None  # ranks, of any generation: else no host has what is worth waiting for
@@ -219,7 +221,8 @@ class Coordinator:
         plan = next(h for h in self._machine.plan.hosts if h.name == host)
         assert plan.folder is not None
         assert plan.code is not None
-        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
+        warm = self._warmth.key(host, plan.folder)
+        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease, warm)
 
     def _start_message(self, plan: LaunchPlan, host: str) -> dict[str, Any]:
         activated = self._activated.get(host, Activated())
@@ -291,6 +294,7 @@ class Coordinator:
             self._journal.append(records.REMARK, text=told)
         if self._home:
             self._home.heard_of(host, event)
+        self._warmth.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
             self._over.add(host)
         elif kind == records.RANK_RESULT and event.get("model"):
@@ -320,7 +324,7 @@ class Coordinator:
         while set(busy) & set(links.open_hosts) - self._over and time.monotonic() < deadline:
             self._turn(0.1)
         for host in links.open_hosts:
-            links.send(host, {"type": wire.LEAVE, "term": term})
+            links.send(host, {"type": wire.LEAVE, "term": term, **self._warmth.farewell(end.state)})
         deadline = time.monotonic() + LEAVE_S
         while links.open_hosts and time.monotonic() < deadline:
             self._turn(0.1)
@@ -334,6 +338,8 @@ class Coordinator:
         self._journal.append(
             records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
         )
+        if told := self._warmth.told():
+            self._journal.append(records.REMARK, text=told)
         self._control.close()
         self._planner.close()
         deadline = time.monotonic() + FULL_DISK_S
