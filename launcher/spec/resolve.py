@@ -73,11 +73,12 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         data=_data(given.get("data", {}), report, places),
         checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint(), hosts, report),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
-        restart=_restart(given.get("restart") or schema.Restart(), hosts, report),
+        restart=_restart(given.get("restart") or schema.Restart(), hosts, train is not None, report),
     )
 
 
-def _restart(restart: schema.Restart, hosts: Sequence[HostSpec], report: Report) -> RestartSpec:
+def _restart(restart: schema.Restart, hosts: Sequence[HostSpec], trains: bool, report: Report) -> RestartSpec:
+    _keep_warm(restart, trains, report)
     least, spares = restart.given.get("min_workers"), restart.spares
     if spares and spares >= len(hosts):
         report.add(
@@ -102,7 +103,16 @@ def _restart(restart: schema.Restart, hosts: Sequence[HostSpec], report: Report)
         min_workers=least,
         grow=restart.grow,
         spares=spares,
+        keep_warm=restart.keep_warm,
     )
+
+
+def _keep_warm(restart: schema.Restart, trains: bool, report: Report) -> None:
+    loc: Loc = ("restart", "keep_warm")
+    if restart.keep_warm and not restart.zygote:
+        report.add(loc, "there is nothing to be kept with `zygote: false`", expected="off, or `zygote: true`")
+    elif restart.keep_warm and not trains:
+        report.add(loc, "a program is started cold each time: there is nothing to be kept", expected="off")
 
 
 def _train(train: schema.Train, report: Report, places: Places) -> TrainSpec:

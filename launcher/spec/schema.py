@@ -18,6 +18,7 @@ from launcher.spec.types import (
     CountOrNone,
     DatasetName,
     Duration,
+    DurationOrOff,
     Few,
     FunctionName,
     Gpus,
@@ -234,7 +235,11 @@ class Restart(Keys):
     )
     spares: CountOrNone = default(0, "so many of the last hosts are held in reserve, for others that die")
     zygote: Truth = default(True, "start workers from a process that has TensorFlow imported, where memory allows")
-    keep_warm: Argument = absent("how long such processes are kept after the run", "off")
+    keep_warm: DurationOrOff = default(
+        "off",
+        "how long such processes stay after a run that has trained, for the next `up` ([how](restarts.md#kept-warm))",
+        "10 min",
+    )
 
 
 class Timeouts(Keys):

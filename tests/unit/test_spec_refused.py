@@ -30,7 +30,7 @@ train:
   batch_size: 3
   deterministic: yes
   dataset: {npz: nope.npz}
-restart: {keep_warm: 3}
+restart: {grow: 3}
 timeouts: {stop: 10}
 """
     assert told(tmp_path, text, "train.seed=x") == [
@@ -44,7 +44,7 @@ timeouts: {stop: 10}
         (14, "train.batch_size", "the key is given twice"),
         (15, "train.deterministic", "neither true nor false"),
         (16, "train.dataset.npz", "no such file"),
-        (17, "restart.keep_warm", "not available yet"),
+        (17, "restart.grow", "not known"),
         (18, "timeouts.stop", "no unit"),
         (0, "train.seed", "not a whole number"),
     ]
