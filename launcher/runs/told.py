@@ -121,6 +121,11 @@ def _cause(told: RunTold, record: Record) -> None:
     )
 
 
+def _host_leaving(told: RunTold, record: Record) -> None:
+    if len(told.remarks) < _MOST_REMARKS:
+        told.remarks.append(f"{text(record, 'host')} has to go ({text(record, 'why')}): all workers save and stop")
+
+
 def _link_lost(told: RunTold, record: Record) -> None:
     if len(told.unreachable) < _MOST_HOSTS:
         told.unreachable[text(record, "host")] = text(record, "why")
@@ -149,6 +154,7 @@ _TAKE = {
     records.RESTART: _restart,
     records.STOP_REQUESTED: _stop_requested,
     records.REMARK: _remark,
+    records.HOST_LEAVING: _host_leaving,
     records.LINK_LOST: _link_lost,
     records.LINK_BACK: _link_back,
     records.CAUSE: _cause,
@@ -170,6 +176,7 @@ class RankTold:
     step: int | None = None
     failure: Record | None = None
     lease_ended: bool = False  # after it was started
+    going: str = ""  # why its host had to go, in this generation
     asked: str = ""  # the reason that it was asked to stop for
 
 
@@ -179,6 +186,8 @@ def told_of_rank(events: Sequence[Record], generation: int, rank: int) -> RankTo
     for record in events:
         if record["type"] == records.LEASE_ENDED:
             told.lease_ended = told.pid is not None
+        elif record["type"] == records.HOST_GOING and integer(record, "generation") == generation:
+            told.going = text(record, "why") or "SIGTERM"
         elif integer(record, "rank") == rank and integer(record, "generation") == generation:
             _of_rank(told, record)
     return told

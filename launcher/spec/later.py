@@ -17,7 +17,6 @@ LATER: dict[str, str | None] = {
     "restart.min_workers": None,
     "restart.grow": None,
     "restart.spares": None,
-    "restart.keep_warm": None,
 }
 
 

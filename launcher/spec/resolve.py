@@ -73,12 +73,23 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         data=_data(given.get("data", {}), report, places),
         checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint(), hosts, report),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
-        restart=_restart(given.get("restart") or schema.Restart()),
+        restart=_restart(given.get("restart") or schema.Restart(), train is not None, report),
     )
 
 
-def _restart(restart: schema.Restart) -> RestartSpec:
-    return RestartSpec(max=restart.max, per=restart.per, backoff=restart.backoff, zygote=restart.zygote)
+def _restart(restart: schema.Restart, trains: bool, report: Report) -> RestartSpec:
+    loc: Loc = ("restart", "keep_warm")
+    if restart.keep_warm and not restart.zygote:
+        report.add(loc, "there is nothing to be kept with `zygote: false`", expected="off, or `zygote: true`")
+    elif restart.keep_warm and not trains:
+        report.add(loc, "a program is started cold each time: there is nothing to be kept", expected="off")
+    return RestartSpec(
+        max=restart.max,
+        per=restart.per,
+        backoff=restart.backoff,
+        zygote=restart.zygote,
+        keep_warm=restart.keep_warm,
+    )
 
 
 def _train(train: schema.Train, report: Report, places: Places) -> TrainSpec:

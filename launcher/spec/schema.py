@@ -18,6 +18,7 @@ from launcher.spec.types import (
     CountOrNone,
     DatasetName,
     Duration,
+    DurationOrOff,
     Few,
     FunctionName,
     Gpus,
@@ -228,7 +229,11 @@ class Restart(Keys):
     grow: Argument = absent("when hosts that came back are taken in again", "at_restart")
     spares: CountOrNone = absent("hosts held back for others that die", "0")
     zygote: Truth = default(True, "start workers from a process that has TensorFlow imported, where memory allows")
-    keep_warm: Argument = absent("how long such processes are kept after the run", "off")
+    keep_warm: DurationOrOff = default(
+        "off",
+        "how long such processes stay after a run that has trained, for the next `up` ([how](restarts.md#kept-warm))",
+        "10 min",
+    )
 
 
 class Timeouts(Keys):

@@ -29,6 +29,7 @@ from launcher.supervise.events import (
     HostGone,
     HostReached,
     Instruction,
+    LetGo,
     MakePlan,
     Note,
     PlanMade,
@@ -46,11 +47,13 @@ from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
 from launcher.supervise.orders import start_message
+from launcher.supervise.partings import Partings
 from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
 from launcher.supervise.reign import Reign, SupersededError
 from launcher.supervise.signals import wakened
+from launcher.supervise.warmth import Warmth
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
@@ -91,7 +94,7 @@ class Coordinator:
         self._journal = journal
         self._reign = Reign(run.journal, term)
         self._selector = selectors.DefaultSelector()
-        self._control = ControlServer(listener, self._selector)
+        self._control = ControlServer(listener, self._selector, lambda *asked: self._partings.drain(*asked))
         self._under_way = under_way
         failures = under_way.failures_at(time.monotonic()) if under_way is not None else ()
         self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart), failures)
@@ -104,7 +107,9 @@ class Coordinator:
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
+        self._partings = Partings(self._links, self._machine, self._perform, journal.append)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
+        self._warmth = Warmth(run.name, spec)
         self._inherited = Inherited(run, plan.generation if under_way is not None else 0)
         self._conclusion: End | None = None
         self._started = under_way is not None  # ranks, of any generation: else no host has what is worth waiting for
@@ -134,11 +139,11 @@ class Coordinator:
         return self._conclusion
 
     def _first_instructions(self) -> list[Instruction]:
-        if self._under_way is None:
+        if (left := self._under_way) is None:
             return self._machine.begin(time.monotonic())
         for host in self._machine.at_work:
             self._links.expect(host)
-        return self._machine.take_over(self._under_way.stop, self._under_way.ending)
+        return self._machine.take_over(left.stop, left.ending, left.leaving)
 
     # Turning.
 
@@ -157,6 +162,7 @@ class Coordinator:
         stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
         self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
         self._links.tend()
+        self._partings.tend()
 
     def _tell(self, event: Event) -> None:
         self._perform(self._machine.handle(event, time.monotonic()))
@@ -168,6 +174,8 @@ class Coordinator:
                     self._links.open(host, start=start)
                 case Send(host, message):
                     self._links.send(host, message)
+                case LetGo(host):
+                    self._partings.begin(host)
                 case StartRanks(host):
                     self._start_ranks(host)
                 case MakePlan():
@@ -213,7 +221,8 @@ class Coordinator:
         plan = next(h for h in self._machine.plan.hosts if h.name == host)
         assert plan.folder is not None
         assert plan.code is not None
-        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
+        warm = self._warmth.key(host, plan.folder)
+        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease, warm)
 
     def _start_message(self, plan: LaunchPlan, host: str) -> dict[str, Any]:
         activated = self._activated.get(host, Activated())
@@ -285,6 +294,7 @@ class Coordinator:
             self._journal.append(records.REMARK, text=told)
         if self._home:
             self._home.heard_of(host, event)
+        self._warmth.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
             self._over.add(host)
         elif kind == records.RANK_RESULT and event.get("model"):
@@ -304,6 +314,8 @@ class Coordinator:
     def _part(self, end: End) -> None:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
         links, term = self._links, self._machine.term
+        if self._home and self._machine.leaving:  # their agents stay until it is here, and with them their machines
+            self._home.await_newest(self._is_home, lambda: self._turn(0.0))
         links.closing = True
         busy = [host for host in links.open_hosts if host not in self._over] if self._started else []
         for host in busy:
@@ -312,7 +324,7 @@ class Coordinator:
         while set(busy) & set(links.open_hosts) - self._over and time.monotonic() < deadline:
             self._turn(0.1)
         for host in links.open_hosts:
-            links.send(host, {"type": wire.LEAVE, "term": term})
+            links.send(host, {"type": wire.LEAVE, "term": term, **self._warmth.farewell(end.state)})
         deadline = time.monotonic() + LEAVE_S
         while links.open_hosts and time.monotonic() < deadline:
             self._turn(0.1)
@@ -326,6 +338,8 @@ class Coordinator:
         self._journal.append(
             records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
         )
+        if told := self._warmth.told():
+            self._journal.append(records.REMARK, text=told)
         self._control.close()
         self._planner.close()
         deadline = time.monotonic() + FULL_DISK_S

@@ -114,13 +114,15 @@ class Homecoming:
         except LauncherError as error:
             self._remarks.put(error.message)
 
-    def await_newest(self, is_here: Callable[[str], bool]) -> None:
-        """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread."""
+    def await_newest(self, is_here: Callable[[str], bool], turn: Callable[[], object] = lambda: None) -> None:
+        """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread; `turn`
+        is called again and again."""
         since = time.monotonic()
         names = {name: parsed for name in tuple(self._there) if (parsed := parse_checkpoint_name(name)) is not None}
         newest = max(names, key=lambda name: (names[name][1], names[name][0]), default=None)
         while newest is not None and not is_here(newest):
             missing = self._settle(_SHORT_PIECE_S)
+            turn()
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
             if not missing or time.monotonic() - since > GIVE_UP_S:

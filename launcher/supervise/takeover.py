@@ -99,10 +99,13 @@ def under_way(events: Sequence[Record], now: float) -> UnderWay:
     stop: StopHow | None = None
     failures: list[tuple[float, bool, str]] = []
     ending = ""
+    leaving: dict[str, str] = {}
     newest = newest_begun(events)
     for record in of_this_life(events):
         if record["type"] == records.STOP_REQUESTED:
             stop = "now" if text(record, "how") == "now" else "graceful"
+        elif record["type"] == records.HOST_LEAVING:
+            leaving[text(record, "host")] = text(record, "why")
         elif record["type"] == records.GENERATION_ENDING and integer(record, "generation") == newest:
             ending = text(record, "reason")
         elif record["type"] == records.RESTART and integer(record, "generation") != newest:
@@ -110,4 +113,4 @@ def under_way(events: Sequence[Record], now: float) -> UnderWay:
             ago = max(0.0, now - (number(record, "t") or now))
             if not record.get("planned"):
                 failures.append((ago, bool(record.get("progressed", True)), text(record, "host")))
-    return UnderWay(stop, tuple(failures), ending)
+    return UnderWay(stop, tuple(failures), ending, leaving)

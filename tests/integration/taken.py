@@ -37,11 +37,11 @@ SHORT = "timeouts: {stop: 1 s, host: 3 s, connect: 5 s}\nrestart: {backoff: 0.1 
 class Run:
     """A run whose program has been started everywhere, or is about to be."""
 
-    def __init__(self, far: Far, extra: str = SHORT, each: str = "", start: bool = True) -> None:
+    def __init__(self, far: Far, extra: str = SHORT, each: str = "", start: bool = True, source: str = COUNTS) -> None:
         self.far = far
         self.go, self.die = far.launcher.folder / "go", far.launcher.folder / "die"
         variables = f"env: {{GO: {self.go}, DIE: {self.die}}}"
-        self.spec = far.program(COUNTS, extra, each=f"{each}, {variables}" if each else variables)
+        self.spec = far.program(source, extra, each=f"{each}, {variables}" if each else variables)
         if start:
             far.launcher.run("up", "-d", str(self.spec))
             self.started()

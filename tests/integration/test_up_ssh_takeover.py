@@ -12,7 +12,7 @@ import pytest
 from launcher.runs.alive import listener
 from tests.integration.far import Far, far_in
 from tests.integration.harness import is_alive, wait_for
-from tests.integration.taken import Run
+from tests.integration.taken import COUNTS, Run
 from tests.integration.there import alive_on, nothing_alive
 from tests.lab.hosts import why_no_sshd
 from worker.contract import records
@@ -42,12 +42,12 @@ def test_a_run_on_other_machines_is_taken_over_while_it_trains(far: Far) -> None
 @pytest.mark.parametrize(
     ("host", "record", "generation"),
     [
-        (None, records.COORDINATOR_STARTED, 1),
+        pytest.param(None, records.COORDINATOR_STARTED, 1, marks=pytest.mark.long),
         (None, records.GENERATION_STARTED, 1),
         ("h2", records.RANK_ENDED, 2),
-        (None, records.RESTART, 2),
+        pytest.param(None, records.RESTART, 2, marks=pytest.mark.long),
         (None, records.REPLANNED, 2),
-        ("h1", records.RANK_STARTED, 2),
+        pytest.param("h1", records.RANK_STARTED, 2, marks=pytest.mark.long),
     ],
     ids=["reaching", "starting", "rescuing", "pausing", "planning", "starting-again"],
 )
@@ -127,4 +127,34 @@ def test_a_stop_that_was_under_way_is_carried_out_on_other_machines(far: Far) ->
         os.kill(run.of(host.name, records.RANK_STARTED)[0]["pid"], signal.SIGCONT)
     assert ended() == 130
     down.wait(20)
+    nothing_alive(far)
+
+
+def test_a_parked_run_is_taken_in_hand_and_goes_on(far: Far) -> None:
+    run = Run(far, "timeouts: {stop: 1 s, host: 3 s, lease: 3 s}\n")
+    run.kill_coordinator()
+    wait_for(lambda: not any(alive_on(host) for host in far.hosts), "the lease's end", 20)
+    ended = run.attach()
+    run.started(2)
+    run.go.touch()
+    assert ended() == 0
+    ends = [end["state"] for end in run.of(None, records.RUN_ENDED)]
+    assert ends == ["parked", "trained"]
+    nothing_alive(far)
+
+
+def test_over_the_systems_ssh_what_activate_gives_is_asked_for_again(far: Far) -> None:
+    run = Run(
+        far,
+        each="transport: openssh, activate: export TOLD=again",
+        source="import os\nprint(os.environ['TOLD'])\n" + COUNTS,
+    )
+    run.kill_coordinator()
+    run.die.write_text("h2")
+    ended = run.attach()
+    run.started(2)
+    run.go.touch()
+    assert ended() == 0
+    assert (run.folder / "hosts" / "h2" / "g2" / "rank1.log").read_text().startswith("again\n")
+    assert "again" not in (run.folder / "staged.json").read_text()
     nothing_alive(far)
