@@ -48,7 +48,8 @@ def all_reduce(
 
     The plan must be whole, and `facts` those that it was made from.
     """
-    hosts = {host.name: host for host in spec.hosts if host.name in sessions}
+    works = {host.name for host in plan.at_work}
+    hosts = {host.name: host for host in spec.hosts if host.name in sessions and host.name in works}
     failed = threading.Event()
     deadline = time.monotonic() + spec.timeouts.start
 

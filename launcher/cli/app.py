@@ -27,6 +27,7 @@ def register() -> None:
     from launcher.cli.check import check
     from launcher.cli.clean import clean
     from launcher.cli.down import down
+    from launcher.cli.drain import drain
     from launcher.cli.fetch import fetch
     from launcher.cli.init import init
     from launcher.cli.list_ import list_runs
@@ -53,6 +54,7 @@ def register() -> None:
         "status": (status, "how a run stands, worker by worker"),
         "logs": (logs, "what the workers printed; -f follows"),
         "down": (down, "stop a run: a checkpoint, then the end"),
+        "drain": (drain, "let a run go on without some of its hosts"),
         "fetch": (fetch, "bring home all that a run has left on its hosts"),
         "report": (report, "epochs, result, curves, where the model is"),
         "tensorboard": (tensorboard, "show a run's event files in TensorBoard"),

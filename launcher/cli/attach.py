@@ -82,14 +82,15 @@ def _take_in_hand(run: RunFolder, view: RunView) -> None:
             begin(goes_on(run, spec, secrets, view))
             typer.echo(f"{run.name} was parked, and goes on.", err=True)
         elif newest_begun(read(run.journal)):
-            take_over(Order(run, spec, secrets, view.generation))
+            take_over(Order(run, spec, secrets, view.generation, after_term=view.term))
             typer.echo(f"The coordinator of {run.name} was gone; another one has taken the run in hand.", err=True)
         else:
             _refuse_if_stopped(run)
             begin(goes_on(run, spec, secrets, view))
             typer.echo(f"{UNBEGUN.format(run.name)} and is begun again.", err=True)
     except NotStartedError as error:
-        typer.echo(error.message, err=True)
+        # Somebody else was faster, and has it, or has brought it to its end.
+        typer.echo(f"{run.name} is only looked at: {error.message}", err=True)
     except NotFitError as error:
         hint = "training goes on under its lease wherever it can; try again, or only look: " if view.by_agents else ""
         raise NotFitError(error.message, hint=error.hint or f"{hint}launcher attach --look {run.name}") from error
@@ -118,7 +119,7 @@ def _begin_again(run: RunFolder) -> None:
 
     typer.echo(f"{UNBEGUN.format(run.name)} and is begun again, with your folder as it is now.", err=True)
     spec = load_again(run, read_about(run)["overrides"])
-    begin(Order(run, spec, find_secrets(spec, os.environ)))
+    begin(Order(run, spec, find_secrets(spec, os.environ), after_term=0))
 
 
 def _refuse_if_stopped(run: RunFolder) -> None:

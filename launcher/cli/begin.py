@@ -63,7 +63,7 @@ def goes_on(run: RunFolder, spec: ClusterSpec, secrets: Mapping[str, str], view:
         typer.echo(f"{run.name}: going on from {found.name}", err=True)
     elif spec.train is not None:
         typer.echo(f"{run.name} has no whole checkpoint: starting from the beginning", err=True)
-    return Order(run, spec, secrets, view.generation + 1, found.name, found.folder)
+    return Order(run, spec, secrets, view.generation + 1, found.name, found.folder, after_term=view.term)
 
 
 def _flush() -> None:

@@ -21,7 +21,8 @@ def down(
 ) -> int:
     """Stop a run: its workers save a checkpoint and leave; returns when nothing of it is alive.
 
-    Without a name it stops the one run that is alive, and refuses if there are several.
+    Without a name it stops the one run that is alive, and refuses if there are several. Of a run that is over it ends
+    what `keep_warm` has left of it.
 
     Example:  launcher down fashion-cnn
     """
@@ -32,11 +33,27 @@ def down(
     run = listing.find(run_name, listing.known_folders(os.environ), for_reading=False)
     how = "now" if now else "graceful"
     if not coordinates(run):
+        if hosts := _end_kept(run):
+            typer.echo(f"{run.name} is over; {', '.join(hosts)}: not kept warm any more.")
+            return int(ExitCode.TRAINED)
         typer.echo(f"The coordinator of {run.name} is dead; asking the agents themselves.", err=True)
     if not stop(run, how, "down"):
         return _stop_far(run, how)
     typer.echo(f"{run.name}: stopping" + ("" if now else ", a checkpoint is saved first") + " …")
     return _wait(run)
+
+
+def _end_kept(run: RunFolder) -> list[str]:
+    """End what the run has left warm, here and on its other machines; the hosts where there was something."""
+    import sys
+
+    from launcher.runs import processes
+    from launcher.supervise import abroad
+    from launcher.view.waiting import Waiting
+
+    here = [process.host for process in processes.kept_of(run.name) if processes.kill(process)]
+    with Waiting(sys.stderr) as waiting:
+        return sorted({*here, *abroad.end_kept(run, waiting)})
 
 
 def _stop_far(run: RunFolder, how: str) -> int:

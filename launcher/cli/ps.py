@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HERE = "this machine"
 _COLUMNS = ("on", "pid", "what", "run", "host", "rank", "command")
-_ORDER = {"coordinator": 0, "agent": 1, "warden": 2, "worker": 3}
+_ORDER = {"coordinator": 0, "agent": 1, "warden": 2, "kept": 3, "worker": 4}
 
 
 def ps(
@@ -23,13 +23,14 @@ def ps(
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
         typer.Argument(metavar="[SPEC]", help="A cluster's file: its hosts are looked at, too.", show_default=False),
     ] = None,
-    kill: Annotated[bool, typer.Option("--kill", help="Kill what is left over: workers that no agent minds.")] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill what is left over, and what is kept warm.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For scripts: an array of objects.")] = False,
 ) -> int:
     """Show the coordinators, agents and workers of your runs that are alive on this machine, and on a spec's hosts.
 
-    A worker that no agent minds is left over: its agent and warden were both killed. `--kill` ends those, and no
-    others; a run that is alive is ended with `launcher down`.
+    A worker that no agent minds is left over: its agent and warden were both killed. What is `kept` stays warm for the
+    next `up` (`restart: {keep_warm: …}`). `--kill` ends those, and no others; a run that is alive is ended with
+    `launcher down`.
 
     Exit codes: 0 all were looked at, 2 bad spec or usage, 3 a host cannot be reached; the others are shown.
 
@@ -54,9 +55,12 @@ def ps(
     lines = [(row["on"] or HERE, *_line(row, str(Path.home()))) for row in rows]
     first = 0 if spec_file is not None else 1  # of one machine there is nothing to tell apart
     print_rows(_COLUMNS[first:], [line[first:] for line in lines], sys.stdout)
-    left = sum(not row["minded"] for row in rows)
+    left, kept = sum(not row["minded"] for row in rows), sum(row["kind"] == "kept" for row in rows)
+    how = f"launcher ps{f' {spec_file}' if spec_file else ''} --kill"
     if left and not kill:
-        typer.echo(f"\n{left} left over. Kill them with: launcher ps{f' {spec_file}' if spec_file else ''} --kill")
+        typer.echo(f"\n{left} left over. Kill them with: {how}")
+    elif kept and not kill:
+        typer.echo(f"\n{kept} kept warm for the next run. End that with: {how}")
     return code
 
 
@@ -71,7 +75,7 @@ def _here(kill: bool) -> list[dict[str, Any]]:
         for r in listing.all_runs(listing.known_folders(os.environ))
     }
     living = processes.living(known)
-    killed = {process.pid for process in living if kill and not process.minded and processes.kill(process)}
+    killed = {process.pid for process in living if kill and process.can_go and processes.kill(process)}
     return [{"on": "", **asdict(process), "killed": process.pid in killed} for process in living]
 
 
@@ -80,14 +84,16 @@ def _far(spec_file: Path, kill: bool) -> tuple[list[dict[str, Any]], dict[str, L
 
     from launcher.cli.reaching import sessions_of
     from launcher.spec import load
-    from launcher.supervise.living import living, this_machine
+    from launcher.supervise.living import all_of_them, living, this_machine
     from launcher.view.waiting import Waiting
 
     spec = load(spec_file)
     workdirs = {host.name: host.workdir for host in spec.hosts if not host.local}
     with Waiting(sys.stderr) as waiting, sessions_of(spec, waiting) as (sessions, unreached):
         away = {name: session for name, session in sessions.items() if name in workdirs}
-        found, failed = living(workdirs, away, here=this_machine(), kill=kill, tell=waiting.tell)
+        found, failed = living(
+            workdirs, away, here=this_machine(), kill=all_of_them if kill else None, tell=waiting.tell
+        )
     found.sort(key=lambda p: (p.on, p.run, _ORDER.get(p.kind, 9), -1 if p.rank is None else p.rank, p.pid))
     rows = [asdict(process) for process in found]
     for row in rows:

@@ -14,13 +14,17 @@ from worker.contract import wire
 
 @dataclass(frozen=True)
 class RunOnHost:
-    """Which run's agent is meant: its folder on the host, our staged package there, and how long a lease is."""
+    """Which run's agent is meant: its folder on the host, our staged package there, and how long a lease is.
+
+    `warm`: which agents that were kept after another run may take this one; empty: none.
+    """
 
     run: str
     host: str
     folder: str
     code: str
     lease_s: float
+    warm: str = ""
 
 
 class Stream(ABC):
@@ -101,6 +105,7 @@ class Host(ABC):
             "run": target.run,
             "start": start,
             "lease_s": target.lease_s,
+            **({"warm": target.warm} if target.warm else {}),
         }
         try:
             stream.send(reach)

@@ -89,7 +89,7 @@ class _Bookkeeper:
         for view, chapter in chapters:
             of_hosts = {host: of_host.get(view.generation, ()) for host, of_host in events.items()}
             told = told_of(view, of_hosts, self._story.progress.get(view.generation, {}), self._clocks)
-            told.failed = told.failed or any(r["type"] == records.RESTART for r in chapter)
+            told.failed = told.failed or any(r["type"] == records.RESTART and not r.get("planned") for r in chapter)
             found[view.generation] = told
         return found
 
@@ -211,6 +211,10 @@ class _Bookkeeper:
         at = self._views[generation].started_at
         return -_FOREVER if at is None else at
 
+    def needs(self, host: str, generation: int) -> bool:
+        """Whether a generation has ranks on the host."""
+        return any(host == other for _, other in self._views[generation].ranks) if generation in self._views else True
+
     def had_ended(self, amount: int) -> None:
         if self._until_first_step is not None:
             self._ended_ms += amount
@@ -269,7 +273,7 @@ class _Gap:
         elif kind == records.RESTART:
             self._advance(at)
             self._use = Use.RESTART
-            back = [self._keeper.back_at(host, at) for host in self._away]
+            back = [self._keeper.back_at(host, at) for host in self._away if self._keeper.needs(host, self._before)]
             self._wait_until = max([at + max(0.0, number(record, "pause_s") or 0.0), *back])
         elif kind == records.RUN_ENDED:
             self._advance(at)

@@ -54,16 +54,18 @@ class GenerationView:
     resumes: str = ""  # the checkpoint it started from, or empty
     reason: str = ""  # why it ended, when somebody said so
     ranks: tuple[tuple[int, str], ...] = ()  # (rank, host), in rank order
+    without: Mapping[str, str] = field(default_factory=dict)  # hosts of the run that have no ranks in it → why
 
 
 @dataclass(frozen=True)
 class FailureView:
-    """A failure that was answered with another generation. Times in seconds."""
+    """A failure, or a `planned` end, that was answered with another generation. Times in seconds."""
 
     generation: int
     message: str
     at: float | None = None
     pause_s: float = 0.0
+    planned: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,11 @@ class RunView:
     @property
     def ended(self) -> bool:
         return self.state not in RUN_ALIVE
+
+    @property
+    def without(self) -> Mapping[str, str]:
+        """The run's hosts that have no ranks in the newest generation, and why."""
+        return self.generations[-1].without if self.generations else {}
 
     @property
     def newest_checkpoint(self) -> CheckpointView | None:

@@ -15,14 +15,16 @@ import psutil
 from worker.contract import layout, names, wire
 from worker.contract.peers import peer_of
 
-Kind = Literal["coordinator", "agent", "warden", "worker"]
+Kind = Literal["coordinator", "agent", "warden", "kept", "worker"]
+KEPT_NAME = "launcher-kept"  # of an agent's process that stays warm after its run
 _SOCKET = re.compile(r"@(launcher-(?:run-)?\d+-[0-9a-f]{24})$")
 PROBE_S = 1.0
 
 
 @dataclass(frozen=True)
 class RunProcess:
-    """A living process of some run. `minded`: an agent watches over it; what nobody minds is left over."""
+    """A living process of some run. `minded`: an agent watches over it; what nobody minds is left over. `kept` is what
+    stays warm after its run, for the next one."""
 
     pid: int
     kind: Kind
@@ -32,6 +34,11 @@ class RunProcess:
     minded: bool
     command: str
     created: float  # seconds since 1970; with the pid it names the process
+
+    @property
+    def can_go(self) -> bool:
+        """Whether no run would miss it."""
+        return not self.minded or self.kind == "kept"
 
 
 def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
@@ -47,6 +54,9 @@ def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
             found.setdefault(process.pid, process)
             if process.kind == "agent":
                 agents.append(process)
+    for process in _kept():
+        found[process.pid] = process
+        agents += [process] if process.kind == "kept" else []
     minded: dict[int, RunProcess] = {}
     for agent in agents:
         for child in _descendants(agent.pid):
@@ -54,8 +64,31 @@ def living(known: Mapping[str, str] | None = None) -> list[RunProcess]:
     for other in psutil.process_iter(["pid"]):
         if other.pid not in found and (worker := _worker(other, minded.get(other.pid), taken)):
             found[other.pid] = worker
-    order = {"coordinator": 0, "agent": 1, "warden": 2, "worker": 3}
+    order = {"coordinator": 0, "agent": 1, "warden": 2, "kept": 3, "worker": 4}
     return sorted(found.values(), key=lambda p: (p.run, order[p.kind], p.rank if p.rank is not None else -1, p.pid))
+
+
+def kept_of(run: str) -> list[RunProcess]:
+    """The agents that this run has left warm on this machine."""
+    return [process for process in _kept() if process.kind == "kept" and process.run == run]
+
+
+def _kept() -> Iterator[RunProcess]:
+    """Agents that are kept, and their wardens. They have no socket of a run: what they keep tells of which it was."""
+    for process in psutil.process_iter(["pid", "name"]):
+        if process.info["name"] != KEPT_NAME:
+            continue
+        try:
+            if process.uids().real != os.getuid():
+                continue
+            environ = next((child.environ() for child in process.children()), {})
+        except (psutil.Error, OSError):
+            continue
+        run, host = environ.get(names.RUN, "?"), environ.get(names.HOST, "?")
+        warden = _parent(process.pid)
+        yield from filter(None, [_process(process.pid, "kept", run, host)])
+        if warden is not None and warden.pid > 1:
+            yield from filter(None, [_process(warden.pid, "warden", run, host)])
 
 
 def marks() -> set[str]:
@@ -170,7 +203,7 @@ def _worker(process: psutil.Process, agent: RunProcess | None, taken: Collection
             rank = environ.get(names.RANK, "")
             return RunProcess(
                 pid=process.pid,
-                kind="worker",
+                kind="kept" if agent is not None and agent.kind == "kept" else "worker",
                 run=environ.get(names.RUN) or (agent.run if agent else "?"),
                 host=environ.get(names.HOST) or (agent.host if agent else "?"),
                 rank=int(rank) if rank.isdigit() else None,

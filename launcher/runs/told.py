@@ -86,20 +86,28 @@ def _generation_started(told: RunTold, record: Record) -> None:
         return
     ranks = [(integer(item, "rank"), text(item, "host")) for item in objects(record, "ranks")]
     told.epochs = integer(record, "epochs") or told.epochs
-    told.unreachable = {}  # it does not start before every host obeys
+    told.unreachable = {}  # it does not start before every host that is at work obeys
     told.generations[generation] = GenerationView(
         generation=generation,
         started_at=number(record, "t"),
         resumes=text(record, "resumes"),
         ranks=tuple(sorted((rank, host) for rank, host in ranks if rank is not None and safe_name(host))),
+        without=_without(record),
     )
+
+
+def _without(record: Record) -> dict[str, str]:
+    found = record.get("without")
+    hosts = [host for host in found if isinstance(host, str)][:_MOST_HOSTS] if isinstance(found, dict) else []
+    return {host: text(dict(found or {}), host) for host in hosts}
 
 
 def _restart(told: RunTold, record: Record) -> None:
     generation, message = integer(record, "generation") or 0, text(record, "message")
     if len(told.failures) < _MOST_REMARKS:
         pause = number(record, "pause_s") or 0.0
-        told.failures.append(FailureView(generation, message, number(record, "t"), pause))
+        planned = record.get("planned") is True
+        told.failures.append(FailureView(generation, message, number(record, "t"), pause, planned))
     if generation in told.generations:
         told.generations[generation] = replace(told.generations[generation], reason=message)
 
@@ -119,6 +127,11 @@ def _cause(told: RunTold, record: Record) -> None:
         log=text(record, "log"),
         lines=texts(record, "lines"),
     )
+
+
+def _host_leaving(told: RunTold, record: Record) -> None:
+    if len(told.remarks) < _MOST_REMARKS:
+        told.remarks.append(f"{text(record, 'host')} has to go ({text(record, 'why')}): all workers save and stop")
 
 
 def _link_lost(told: RunTold, record: Record) -> None:
@@ -149,6 +162,7 @@ _TAKE = {
     records.RESTART: _restart,
     records.STOP_REQUESTED: _stop_requested,
     records.REMARK: _remark,
+    records.HOST_LEAVING: _host_leaving,
     records.LINK_LOST: _link_lost,
     records.LINK_BACK: _link_back,
     records.CAUSE: _cause,
@@ -170,6 +184,7 @@ class RankTold:
     step: int | None = None
     failure: Record | None = None
     lease_ended: bool = False  # after it was started
+    going: str = ""  # why its host had to go, in this generation
     asked: str = ""  # the reason that it was asked to stop for
 
 
@@ -179,6 +194,8 @@ def told_of_rank(events: Sequence[Record], generation: int, rank: int) -> RankTo
     for record in events:
         if record["type"] == records.LEASE_ENDED:
             told.lease_ended = told.pid is not None
+        elif record["type"] == records.HOST_GOING and integer(record, "generation") == generation:
+            told.going = text(record, "why") or "SIGTERM"
         elif integer(record, "rank") == rank and integer(record, "generation") == generation:
             _of_rank(told, record)
     return told

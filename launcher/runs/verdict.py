@@ -50,6 +50,8 @@ def verdict(
         return Verdict(RunState.FAILED, f"{GONE}, and had started no worker")
     if any(rank.state in RANK_ALIVE for rank in ranks):
         return _going_on(ranks, alive)
+    if all(rank.state == RankState.PENDING and rank.host not in alive.agents for rank in ranks):
+        return Verdict(RunState.STARTING, f"{GONE}, and nothing of what the hosts do has come home yet")
     failed = [rank for rank in ranks if rank.state == RankState.FAILED]
     if failed:
         return _failed(folder, generation, failed)
@@ -136,6 +138,9 @@ def _ended(ranks: Sequence[RankNow]) -> Verdict:
         return Verdict(RunState.TRAINED, f"{GONE}, and every worker has finished")
     if any(rank.told.lease_ended for rank in ranks):
         return Verdict(RunState.PARKED, f"{GONE}, and the lease has ended")
+    going = next((rank for rank in ranks if rank.told.going), None)
+    if going is not None:
+        return Verdict(RunState.PARKED, f"{GONE}, and {going.host} had to go ({going.told.going})")
     if RankState.STOPPED in states:
         asked = next((rank.told.asked for rank in ranks if rank.told.asked), "")
         return Verdict(RunState.STOPPED, asked or f"{GONE}, and the workers were asked to stop")

@@ -14,10 +14,6 @@ LATER: dict[str, str | None] = {
     "program.keras_repair": None,
     "program.resume": None,
     "program.one_seed": None,
-    "restart.min_workers": None,
-    "restart.grow": None,
-    "restart.spares": None,
-    "restart.keep_warm": None,
 }
 
 

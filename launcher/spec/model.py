@@ -154,6 +154,7 @@ class RestartSpec:
     per: float = 3600.0
     backoff: float = 1.0
     zygote: bool = True  # workers are forked from a process that has TensorFlow imported, where memory allows
+    keep_warm: float = 0.0  # for so long after a run that has trained that process is kept for the next one; 0: not
     min_workers: int | None = None  # with so many training may go on; None: with all that the spec has at work
     grow: Literal["at_restart", "at_checkpoint", "never"] = "at_restart"  # when hosts that came back are taken in
     spares: int = 0  # so many of the last hosts are held in reserve

@@ -73,12 +73,46 @@ def resolve(spec: schema.Spec, indexes: Sequence[int], report: Report, places: P
         data=_data(given.get("data", {}), report, places),
         checkpoint=_checkpoint(given.get("checkpoint") or schema.Checkpoint(), hosts, report),
         timeouts=Timeouts(**(given.get("timeouts") or schema.Timeouts()).model_dump()),
-        restart=_restart(given.get("restart") or schema.Restart()),
+        restart=_restart(given.get("restart") or schema.Restart(), hosts, train is not None, report),
     )
 
 
-def _restart(restart: schema.Restart) -> RestartSpec:
-    return RestartSpec(max=restart.max, per=restart.per, backoff=restart.backoff, zygote=restart.zygote)
+def _restart(restart: schema.Restart, hosts: Sequence[HostSpec], trains: bool, report: Report) -> RestartSpec:
+    _keep_warm(restart, trains, report)
+    least, spares = restart.given.get("min_workers"), restart.spares
+    if spares and spares >= len(hosts):
+        report.add(
+            ("restart", "spares"),
+            f"{spares} of {len(hosts)} host{'s' if len(hosts) > 1 else ''} in reserve",
+            expected="at least one host that is not",
+        )
+        spares = 0
+    known = [known_workers(host) for host in hosts[: len(hosts) - spares]]
+    workers = sum(count for count in known if count)
+    if least is not None and None not in known and least > workers:
+        report.add(
+            ("restart", "min_workers"),
+            f"{least} workers, and the hosts at work have {workers}",
+            expected="no more than there are when all is well",
+        )
+    return RestartSpec(
+        max=restart.max,
+        per=restart.per,
+        backoff=restart.backoff,
+        zygote=restart.zygote,
+        min_workers=least,
+        grow=restart.grow,
+        spares=spares,
+        keep_warm=restart.keep_warm,
+    )
+
+
+def _keep_warm(restart: schema.Restart, trains: bool, report: Report) -> None:
+    loc: Loc = ("restart", "keep_warm")
+    if restart.keep_warm and not restart.zygote:
+        report.add(loc, "there is nothing to be kept with `zygote: false`", expected="off, or `zygote: true`")
+    elif restart.keep_warm and not trains:
+        report.add(loc, "a program is started cold each time: there is nothing to be kept", expected="off")
 
 
 def _train(train: schema.Train, report: Report, places: Places) -> TrainSpec:

@@ -18,6 +18,7 @@ from launcher.spec.types import (
     CountOrNone,
     DatasetName,
     Duration,
+    DurationOrOff,
     Few,
     FunctionName,
     Gpus,
@@ -224,11 +225,21 @@ class Restart(Keys):
     max: CountOrNone = default(3, "so many failures are answered with another generation; 0: none")
     per: Duration = default("1 h", "within this time; a generation without progress counts twice")
     backoff: Duration = default("1 s", "wait so long after a generation without progress, doubling each time")
-    min_workers: Few = absent("with how many workers training may go on", "2")
-    grow: Argument = absent("when hosts that came back are taken in again", "at_restart")
-    spares: CountOrNone = absent("hosts held back for others that die", "0")
+    min_workers: Few = absent(
+        "with so many workers training may go on while hosts are gone ([how](restarts.md#with-fewer-hosts)); "
+        "default: only with all",
+        "2",
+    )
+    grow: Annotated[Literal["at_restart", "at_checkpoint", "never"], OneOf("at_restart", "at_checkpoint", "never")] = (
+        default("at_restart", "when hosts that came back are taken in again")
+    )
+    spares: CountOrNone = default(0, "so many of the last hosts are held in reserve, for others that die")
     zygote: Truth = default(True, "start workers from a process that has TensorFlow imported, where memory allows")
-    keep_warm: Argument = absent("how long such processes are kept after the run", "off")
+    keep_warm: DurationOrOff = default(
+        "off",
+        "how long such processes stay after a run that has trained, for the next `up` ([how](restarts.md#kept-warm))",
+        "10 min",
+    )
 
 
 class Timeouts(Keys):

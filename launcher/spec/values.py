@@ -181,6 +181,16 @@ def duration(value: Any) -> float:
     raise UnfitError("no unit" if bare else "not a time", A_TIME, f"for seconds write `{value} s`" if bare else "")
 
 
+def duration_or_off(value: Any) -> float:
+    """As `duration`; 0 for `off`."""
+    if value == "off":
+        return 0.0
+    try:
+        return duration(value)
+    except UnfitError as error:
+        raise UnfitError(error.message, f"{error.expected}, or off", error.hint) from error
+
+
 def _time_unit(word: str) -> str:
     unit = word.lower()
     if unit in _SECONDS:

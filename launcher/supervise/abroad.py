@@ -132,6 +132,25 @@ def stop_agents(run: RunFolder, how: str, by: str, front: Front) -> tuple[list[s
     return there, failed
 
 
+def end_kept(run: RunFolder, front: Front) -> list[str]:
+    """End what the run has left warm on other machines; the hosts where there was something. One that cannot be reached
+    is passed over: what is kept there ends when its time is up."""
+    from launcher.supervise.living import KEPT, living
+
+    try:
+        hosts = far_hosts(run) if _spec(run).restart.keep_warm else []
+    except LauncherError:
+        return []
+    with reached(run, hosts, front) as made:
+        sessions = {}
+        for far in hosts:
+            with contextlib.suppress(LauncherError):
+                sessions[far.name] = made[far.name].session()
+        workdirs = {far.name: far.workdir for far in hosts}
+        found, _ = living(workdirs, sessions, kill=lambda one: one.kind == KEPT and one.run == run.name)
+    return [one.host for one in found if one.killed]
+
+
 def _asked(stream: Stream, how: str, by: str, timeout_s: float) -> bool:
     """Whether an agent was there and has read the request."""
     deadline = time.monotonic() + timeout_s

@@ -69,7 +69,7 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
     with _timed(took, "examined"):
         first = planning.first(fleet.examine)
-    again = _planner(fleet, planning, stage_here)
+    again = planner(fleet, planning, stage_here)
     return Prepared(
         order,
         fleet.hosts,
@@ -83,30 +83,9 @@ def prepare(order: Order, front: Front, stage_here: StageHere) -> Prepared:
     )
 
 
-def take_over(order: Order, front: Front, stage_here: StageHere, plan: LaunchPlan, behind: Container[str]) -> Prepared:
-    """The machines of a run that is at `plan`, as another coordinator has left them. Nothing is brought to them before
-    a next generation is planned; only what `activate:` gives is asked of the hosts `behind`, whose ranks may have to be
-    started yet.
+def planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callable[[MakePlan], LaunchPlan]:
+    """Plans the next generations, and makes those hosts ready for them that are not."""
 
-    A machine that cannot be reached is told, and is a lost one. Raises NotFitError if none can be reached, RunError if
-    it is not known what was brought to them.
-    """
-    fleet = Fleet(order, front)
-    fleet.recall(kept.read(order.run))
-    took: dict[str, float] = {}
-    with _timed(took, "reached"):
-        there = fleet.reach(all_of_them=False)
-    for name in sorted(there & fleet.inactive):
-        if name in behind:
-            with contextlib.suppress(NotFitError):  # such a host counts as lost when its ranks are to be started
-                fleet.make_ready(stage_here, only={name})
-    planning = Planning(order, fleet.facts, fleet.bring_checkpoint)
-    planning.going_on_from(plan)
-    again = _planner(fleet, planning, stage_here)
-    return Prepared(order, fleet.hosts, plan, again, fleet.activated, fleet.clocks, fleet.gathering, took)
-
-
-def _planner(fleet: Fleet, planning: Planning, stage_here: StageHere) -> Callable[[MakePlan], LaunchPlan]:
     def again(wanted: MakePlan) -> LaunchPlan:
         used = set(wanted.at_work) or set(fleet.hosts)
         if unready := wanted.fresh | (fleet.inactive & used):

@@ -1,4 +1,4 @@
-"""The coordinator's control socket: other terminals of the same user ask it to stop."""
+"""The coordinator's control socket: other terminals of the same user ask it to stop, or to do without a host."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from launcher.errors import RunError
@@ -18,6 +19,7 @@ from worker.contract import layout, wire
 from worker.contract.peers import peer_of
 
 STOP = "stop"
+DRAIN = "drain"
 ANSWER = "heard"
 
 
@@ -36,20 +38,35 @@ def bind(run: RunFolder) -> socket.socket | None:
 
 def ask_to_stop(run: RunFolder, how: str, by: str, *, timeout_s: float = 5.0) -> bool:
     """Ask the living coordinator to stop the run; False if there is none, or it does not answer in time."""
+    return _ask(run, {"type": STOP, "how": how, "by": by}, timeout_s) is not None
+
+
+def ask_to_drain(
+    run: RunFolder, hosts: Sequence[str], by: str, *, park: bool, timeout_s: float = 5.0
+) -> Mapping[str, Any] | None:
+    """Ask the living coordinator to do without these hosts; `park`: even if the run cannot go on then.
+
+    Its answer: `problem` and `hint`, empty if it does so. None if no coordinator answers in time.
+    """
+    return _ask(run, {"type": DRAIN, "hosts": list(hosts), "by": by, "park": park}, timeout_s)
+
+
+def _ask(run: RunFolder, message: wire.Message, timeout_s: float) -> wire.Message | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.settimeout(timeout_s)
         try:
             peer.connect(layout.coordinator_socket(str(run.path)))
             if not peer_of(peer).mine:
-                return False
-            peer.sendall(wire.encode({"type": STOP, "how": how, "by": by}))
+                return None
+            peer.sendall(wire.encode(message))
             decoder = wire.Decoder()
             while data := peer.recv(4096):
-                if any(message["type"] == ANSWER for message in decoder.feed(data)):
-                    return True
+                for answer in decoder.feed(data):
+                    if answer["type"] == ANSWER:
+                        return answer
         except (OSError, wire.WireError):
-            return False
-    return False
+            return None
+    return None
 
 
 def end_coordinator(run: RunFolder, *, timeout_s: float = 5.0) -> None:
@@ -70,9 +87,18 @@ def end_coordinator(run: RunFolder, *, timeout_s: float = 5.0) -> None:
 
 
 class ControlServer:
-    """Answers on the control socket within the coordinator's loop; `take` gives the orders that have come."""
+    """Answers on the control socket within the coordinator's loop; `take` gives the orders to stop that have come.
 
-    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+    `drain` is called with the hosts, by whom it was asked, and whether the run may park; it gives the answer's fields.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        selector: selectors.BaseSelector,
+        drain: Callable[[Sequence[str], str, bool], Mapping[str, str]],
+    ) -> None:
+        self._drain = drain
         self._listener = listener
         self._selector = selector
         self._peers: dict[socket.socket, wire.Decoder] = {}
@@ -107,6 +133,10 @@ class ControlServer:
                 if message["type"] == STOP:
                     self._orders.append(message)
                     peer.send(wire.encode({"type": ANSWER}))
+                elif message["type"] == DRAIN and isinstance(message.get("hosts"), list):
+                    hosts = [str(host) for host in message["hosts"]]
+                    answer = self._drain(hosts, str(message.get("by", "drain")), message.get("park") is True)
+                    peer.send(wire.encode({"type": ANSWER, **answer}))
         except BlockingIOError:
             return
         except (OSError, wire.WireError):

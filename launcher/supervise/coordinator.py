@@ -29,6 +29,7 @@ from launcher.supervise.events import (
     HostGone,
     HostReached,
     Instruction,
+    LetGo,
     MakePlan,
     Note,
     PlanMade,
@@ -41,14 +42,18 @@ from launcher.supervise.events import (
     Yield,
 )
 from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
+from launcher.supervise.inherited import Inherited
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
 from launcher.supervise.orders import start_message
+from launcher.supervise.partings import Partings
 from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.policy import Policy
+from launcher.supervise.reign import Reign, SupersededError
 from launcher.supervise.signals import wakened
+from launcher.supervise.warmth import Warmth
 from worker.contract import records, wire
 from worker.contract.states import EXIT_CODE_OF, RankState, RunState
 
@@ -87,24 +92,27 @@ class Coordinator:
         self._replan = replan
         self._secrets = secrets
         self._journal = journal
+        self._reign = Reign(run.journal, term)
         self._selector = selectors.DefaultSelector()
-        self._control = ControlServer(listener, self._selector)
+        self._control = ControlServer(listener, self._selector, lambda *asked: self._partings.drain(*asked))
         self._under_way = under_way
         failures = under_way.failures_at(time.monotonic()) if under_way is not None else ()
         self._machine = Machine(plan, term, spec.timeouts.connect, Policy(spec.restart), failures)
         self._planner = Planner(self._plan_next)
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = {} if activated is None else activated  # of hosts that come back it may change
+        self._activating = {host.name for host in spec.hosts if host.activate is not None}
         self._clocks = clocks or Clocks()
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
+        self._partings = Partings(self._links, self._machine, self._perform, journal.append)
         self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
+        self._warmth = Warmth(run.name, spec)
+        self._inherited = Inherited(run, plan.generation if under_way is not None else 0)
         self._conclusion: End | None = None
-        self._started = (
-            under_way is not None
-        )  # ranks, of any generation: else no host has anything that is worth waiting for
+        self._started = under_way is not None  # ranks, of any generation: else no host has what is worth waiting for
         self._over = {host.name for host in plan.hosts if not host.ranks}  # where no rank of ours is alive
         self._model = ""
         self._hurried = False  # somebody would not wait any longer
@@ -114,30 +122,35 @@ class Coordinator:
         return self._machine.state
 
     def run(self) -> End | None:
-        """Blocks until the run has ended, everything is gone and the end is written down. None: it is another
-        coordinator's now, and nothing was written."""
+        """Blocks until the run has ended, all is gone and the end is written down; None if another one has it now."""
         with wakened() as self._wake:
             self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
-            self._perform(self._first_instructions())
-            while not self._machine.ended:
-                self._turn(0.5)
-                self._journal.retry()
-                self._tell(Tick())
-            if self._conclusion is not None:
-                self._part(self._conclusion)
+            try:
+                self._perform(self._first_instructions())
+                while not self._machine.ended:
+                    self._turn(0.5)
+                    self._journal.retry()
+                    self._tell(Tick())
+                if self._conclusion is not None:
+                    self._part(self._conclusion)
+            except SupersededError as error:
+                self._perform([Yield(str(error))])
+                return None
         return self._conclusion
 
     def _first_instructions(self) -> list[Instruction]:
-        if self._under_way is None:
+        if (left := self._under_way) is None:
             return self._machine.begin(time.monotonic())
         for host in self._machine.at_work:
             self._links.expect(host)
-        return self._machine.take_over(self._under_way.stop, self._under_way.ending)
+        return self._machine.take_over(left.stop, left.ending, left.leaving)
 
     # Turning.
 
     def _turn(self, timeout: float) -> None:
-        for key, _ in self._selector.select(timeout):
+        ready = self._selector.select(timeout)
+        self._reign.check()  # before anything is done: this process may have slept while another one came
+        for key, _ in ready:
             key.data()
         if self._home:
             self._home.tend()
@@ -149,6 +162,7 @@ class Coordinator:
         stopping = self._machine.stopping or ("graceful" if self._machine.ending else None)
         self._links.patience_s = patience_s(stopping, self._machine.breaking, self._spec.timeouts)
         self._links.tend()
+        self._partings.tend()
 
     def _tell(self, event: Event) -> None:
         self._perform(self._machine.handle(event, time.monotonic()))
@@ -160,6 +174,8 @@ class Coordinator:
                     self._links.open(host, start=start)
                 case Send(host, message):
                     self._links.send(host, message)
+                case LetGo(host):
+                    self._partings.begin(host)
                 case StartRanks(host):
                     self._start_ranks(host)
                 case MakePlan():
@@ -172,15 +188,13 @@ class Coordinator:
                     print(f"another coordinator has the run ({why}): this one goes", flush=True)
 
     def _start_ranks(self, host: str) -> None:
-        spec = next((one for one in self._spec.hosts if one.name == host), None)
-        if spec is not None and spec.activate is not None and host not in self._activated:
-            # Another coordinator was to start them, and what it knew of the host's environment went with it.
-            self._links.close(host)
+        if host in self._activating and host not in self._activated:
+            self._links.close(host)  # another coordinator was to start them: what it knew of the environment is gone
             self._tell(HostGone(host, "its workers had not been started yet when the coordinator went"))
             return
-        plan, self._started = self._machine.plan, True
+        self._started = True
         self._over.discard(host)
-        self._links.send(host, self._start_message(plan, host))
+        self._links.send(host, self._start_message(self._machine.plan, host))
 
     def _plan_next(self, wanted: MakePlan) -> LaunchPlan:
         """In a thread of its own: what the next generation needs may have to come home first."""
@@ -207,7 +221,8 @@ class Coordinator:
         plan = next(h for h in self._machine.plan.hosts if h.name == host)
         assert plan.folder is not None
         assert plan.code is not None
-        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease)
+        warm = self._warmth.key(host, plan.folder)
+        return RunOnHost(self._run.name, host, plan.folder, plan.code, self._spec.timeouts.lease, warm)
 
     def _start_message(self, plan: LaunchPlan, host: str) -> dict[str, Any]:
         activated = self._activated.get(host, Activated())
@@ -226,7 +241,10 @@ class Coordinator:
             self._links.close(host)  # it is for the machine to say whether an agent is to be started there
             self._over.add(host)
             self._catch_up(host)
-            self._tell(HostGone(host, self._why_absent(host, message)))
+            if self._inherited.is_yet_to_start(host, self._machine):
+                self._links.open(host, start=True)
+            else:
+                self._tell(HostGone(host, self._why_absent(host, message)))
         else:
             event = message.get("event")
             if message["type"] == wire.EVENT and isinstance(event, dict):
@@ -276,6 +294,7 @@ class Coordinator:
             self._journal.append(records.REMARK, text=told)
         if self._home:
             self._home.heard_of(host, event)
+        self._warmth.heard_of(host, event)
         if kind == records.GENERATION_ENDED:
             self._over.add(host)
         elif kind == records.RANK_RESULT and event.get("model"):
@@ -295,6 +314,8 @@ class Coordinator:
     def _part(self, end: End) -> None:
         """No rank may be alive when the end is written down: stop what is left, let the agents leave, then write."""
         links, term = self._links, self._machine.term
+        if self._home and self._machine.leaving:  # their agents stay until it is here, and with them their machines
+            self._home.await_newest(self._is_home, lambda: self._turn(0.0))
         links.closing = True
         busy = [host for host in links.open_hosts if host not in self._over] if self._started else []
         for host in busy:
@@ -303,7 +324,7 @@ class Coordinator:
         while set(busy) & set(links.open_hosts) - self._over and time.monotonic() < deadline:
             self._turn(0.1)
         for host in links.open_hosts:
-            links.send(host, {"type": wire.LEAVE, "term": term})
+            links.send(host, {"type": wire.LEAVE, "term": term, **self._warmth.farewell(end.state)})
         deadline = time.monotonic() + LEAVE_S
         while links.open_hosts and time.monotonic() < deadline:
             self._turn(0.1)
@@ -317,6 +338,8 @@ class Coordinator:
         self._journal.append(
             records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
         )
+        if told := self._warmth.told():
+            self._journal.append(records.REMARK, text=told)
         self._control.close()
         self._planner.close()
         deadline = time.monotonic() + FULL_DISK_S

@@ -97,6 +97,13 @@ class Send:
 
 
 @dataclass(frozen=True)
+class LetGo:
+    """The host is needed no more: have its agent leave, and write it down once it has."""
+
+    host: str
+
+
+@dataclass(frozen=True)
 class StartRanks:
     """Send a host the orders for its ranks of the current plan (the shell adds secrets, which no plan holds)."""
 
@@ -147,4 +154,4 @@ class Yield:
     why: str
 
 
-Instruction = Yield | Reach | Send | StartRanks | MakePlan | Note | End
+Instruction = Yield | Reach | Send | LetGo | StartRanks | MakePlan | Note | End

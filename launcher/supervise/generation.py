@@ -25,7 +25,7 @@ from launcher.supervise.stalls import KINDS as OF_STALLS
 from launcher.supervise.stalls import Stalls
 from worker.contract import records
 from worker.contract.layout import parse_checkpoint_name
-from worker.contract.states import RankState, RunState
+from worker.contract.states import RankState, RunState, WorkerExit
 
 # Ends that come of the program itself: told by the worker or by its exit, and not by what happened to it.
 _NOT_ITS_OWN = frozenset({"peer", "port", "environment"})
@@ -68,7 +68,8 @@ class Generation:
         self.parked = False
         self.asked_to_stop = False  # by whoever may stop a run
         self._unasked = ""  # why an agent stopped ranks that nobody else wanted to stop
-        self.reacted = False  # the hosts have been told of a failure
+        self.going: set[str] = set()  # hosts that have to go: what they lose now was announced
+        self.reaction = ""  # how the hosts were told to end because of what one of them has told
         self.diverged: Divergence | None = None  # found before anybody failed
         self._training: set[int] = set()
         self._heard_of: set[str] = set()  # hosts that have told of this generation
@@ -115,6 +116,11 @@ class Generation:
         of_this = event.get("generation") == self.plan.generation
         return of_this and event.get("type") == records.CHECKPOINT and event.get("why") not in _LAST
 
+    @property
+    def reacted(self) -> bool:
+        """Whether the hosts have been told to end, not because it was asked for."""
+        return bool(self.reaction)
+
     def hear(self, host: str, event: Mapping[str, Any]) -> Heard:
         """Take in a record of a host's journal; what follows from it. One of another generation says nothing."""
         kind, rank = event.get("type"), event.get("rank")
@@ -154,6 +160,8 @@ class Generation:
         """A host's agent is gone, and what it minded with it."""
         self.over.add(host)
         self.lost[host] = why
+        if host in self.going:  # all were asked to save before: its peers learn of it from their collectives
+            return Heard()
         return self._react("failed", f"the agent on {host} is gone", without=host)
 
     def _begins_to_train(self, rank: int, step: int | None) -> Heard:
@@ -171,7 +179,9 @@ class Generation:
             self._reached(end.step)
         if end.state == RankState.STOPPED and not (self.asked_to_stop or self.parked or self.reacted):
             self._unasked = f"the agent on {host} stopped its workers: {event.get('reason')}"
-            return self._react("failed", self._unasked, without=host)
+            # A trainer's rank stops only together with all others, and they may be saving yet.
+            how = "graceful" if end.exit_code == WorkerExit.STOPPED else "failed"
+            return self._react(how, self._unasked, without=host)
         if end.state not in (RankState.FAILED, RankState.RESCUED):
             return Heard()
         # The host's own agent has begun to end its other ranks; the other hosts cannot know.
@@ -194,14 +204,14 @@ class Generation:
     def _react(self, how: str, reason: str, without: str) -> Heard:
         if self.reacted:
             return Heard()
-        self.reacted = True
+        self.reaction = how
         return Heard(stop=(how, reason, without))
 
     @property
     def unexplained(self) -> bool:
         """Whether ranks say that they lost their peers, and nobody is known to have died."""
         found = root_cause(list(self._ends.values()))
-        return found is not None and kind_of(found.end) is Kind.VICTIM and not self.lost
+        return found is not None and kind_of(found.end) is Kind.VICTIM and not (self.lost or self.going)
 
     def outcome(self, *, stopping: bool) -> Outcome:
         """What its end was. `stopping`: somebody had asked for a stop."""
@@ -211,9 +221,10 @@ class Generation:
         if len(ends) == len(self.plan.ranks) and {end.state for end in ends} == {RankState.FINISHED}:
             return Outcome(RunState.TRAINED, "every rank finished")
         cause = root_cause(ends)
-        if cause is not None and cause.end.state == RankState.FAILED:
+        announced = cause is not None and cause.end.host in self.going and cause.end.signal is not None
+        if cause is not None and cause.end.state == RankState.FAILED and not announced:
             return self._failed(cause)
-        if stopping and not self.lost:
+        if stopping and self.going.issuperset(self.lost):
             return Outcome(RunState.STOPPED, "stopped as asked")
         if self.parked:
             return Outcome(RunState.PARKED, "parked: the lease ran out")

@@ -23,6 +23,7 @@ GIVE_UP_S = 30.0  # how long the end of a run waits for hosts from which nothing
 _PIECE_S = 0.5
 _BEGIN_S = 10.0  # whoever has not started by then does not hold up the others' logs
 _SHORT_PIECE_S = 0.1
+_AGAIN_S = 2.0  # another process may bring the same home: `launcher fetch`, or a coordinator that is frozen
 
 
 class Homecoming:
@@ -31,6 +32,7 @@ class Homecoming:
     def __init__(self, make: Make, journal: PatientJournal, plan: LaunchPlan, *, under_way: bool = False) -> None:
         """`under_way`: the workers run already."""
         self._remarks: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._make = make
         self._gathering = make(self._remarks.put)
         self._journal = journal
         self._there: dict[str, str] = {}  # checkpoints that are on hosts: name → the one that told of it last
@@ -38,18 +40,27 @@ class Homecoming:
         self._starting = set() if under_way else {rank.rank for rank in plan.ranks}
         self._begin_at = time.monotonic() + _BEGIN_S
         self._begun = False
+        self._hindered = ""  # by another process that brings the same home
+        self._not_before = 0.0
         self._lost: set[str] = set()
 
     def begin(self) -> None:
         """Follow every log; checkpoints and output of the chief's host, too. Called again, it does nothing."""
-        if self._begun:
+        if self._begun or time.monotonic() < self._not_before:
             return
-        self._begun = True
         try:
             self._gathering.start()
-            self._gathering.start_bulk(self._chief)
+            for host in {self._chief, *self._there.values()}:
+                self._gathering.start_bulk(host)
         except LauncherError as error:
-            self._remarks.put(f"{error.message}: `launcher fetch` brings the files later")
+            self._gathering.stop()
+            self._gathering = self._make(self._remarks.put)
+            self._not_before = time.monotonic() + _AGAIN_S
+            if not self._hindered:
+                self._remarks.put(f"{error.message}: it is tried again")
+            self._hindered = error.message
+            return
+        self._begun = True
 
     def heard_of(self, host: str, event: Mapping[str, Any]) -> None:
         """A record of an agent's: all have started, or one has ended, or has a checkpoint to be brought home."""
@@ -61,7 +72,8 @@ class Homecoming:
             self._there.pop(str(event.get("name")), None)
         if event.get("type") == records.CHECKPOINT:
             self._there[str(event.get("name"))] = host
-            self._start_bulk(host)
+            if self._begun:
+                self._start_bulk(host)
 
     def lost(self, host: str) -> None:
         """Nothing is expected of this host any more, unless it is `found` again."""
@@ -91,7 +103,10 @@ class Homecoming:
         return self._settle(timeout_s)
 
     def _settle(self, timeout_s: float) -> list[str]:
-        return self._gathering.settle(timeout_s, without=tuple(self._lost))
+        if self._begun or not self._hindered:
+            return self._gathering.settle(timeout_s, without=tuple(self._lost))
+        time.sleep(min(timeout_s, _PIECE_S))
+        return [self._hindered]
 
     def _start_bulk(self, host: str) -> None:
         try:
@@ -99,13 +114,15 @@ class Homecoming:
         except LauncherError as error:
             self._remarks.put(error.message)
 
-    def await_newest(self, is_here: Callable[[str], bool]) -> None:
-        """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread."""
+    def await_newest(self, is_here: Callable[[str], bool], turn: Callable[[], object] = lambda: None) -> None:
+        """Wait for the newest checkpoint that a host has told of, as long as something comes. For any thread; `turn`
+        is called again and again."""
         since = time.monotonic()
         names = {name: parsed for name in tuple(self._there) if (parsed := parse_checkpoint_name(name)) is not None}
         newest = max(names, key=lambda name: (names[name][1], names[name][0]), default=None)
         while newest is not None and not is_here(newest):
             missing = self._settle(_SHORT_PIECE_S)
+            turn()
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()
             if not missing or time.monotonic() - since > GIVE_UP_S:
@@ -116,7 +133,7 @@ class Homecoming:
         to go on waiting. What is missing after `give_up_s` in which nothing came is written down."""
         self.begin()
         since = time.monotonic()
-        while missing := self._settle(_PIECE_S):
+        while missing := self.settle(_PIECE_S):
             self.tend()
             if any(line.endswith(COMING) for line in missing):
                 since = time.monotonic()

@@ -12,6 +12,7 @@ from typing import Any
 from launcher.errors import LauncherError, RunError
 from launcher.plan.json_form import to_json
 from launcher.plan.model import LaunchPlan
+from launcher.runs.fields import integer
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import Journal, read
 from launcher.runs.whole import write_whole
@@ -63,6 +64,8 @@ def _start(
         if listener is None:
             return
         with listener:
+            if order.after_term is not None and _newest_term(run) > order.after_term:
+                return
             try:
                 prepared = make(foreground)
             except LauncherError as error:
@@ -75,7 +78,7 @@ def _start(
                     print(f"the run could not be taken over: {error.message}", flush=True)
                 return
             journal = Journal(run.journal, hooks.happened)
-            term = 1 + max((int(r.get("term", 0)) for r in read(run.journal)), default=0)
+            term = 1 + _newest_term(run)
             _write_opening(prepared, journal, term)
             foreground.ready()
             patient = PatientJournal(journal, run.reserve)
@@ -84,7 +87,8 @@ def _start(
                 if end is not None:
                     when_over(run)
                 for text in hooks.finish():
-                    patient.append(records.REMARK, text=text)
+                    if end is not None:  # else the journal is another coordinator's
+                        patient.append(records.REMARK, text=text)
             finally:
                 patient.close()
 
@@ -93,6 +97,10 @@ def _start(
             f"the coordinator of {run.name} did not start: another one has the run, or it failed",
             hint=f"see {run.coordinator_log}, or `launcher attach {run.name}`",
         )
+
+
+def _newest_term(run: RunFolder) -> int:
+    return max((integer(record, "term") or 0 for record in read(run.journal)), default=0)
 
 
 def _coordinator(prepared: Prepared, listener: Any, journal: PatientJournal, term: int, hooks: Hooks) -> Coordinator:

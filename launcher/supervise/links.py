@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import selectors
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class _Link:
     heard_at: float = 0.0
     misses: int = 0
     lost_at: float | None = None
+    parting: bool = False  # its end is expected
 
 
 class Links:
@@ -79,6 +80,7 @@ class Links:
         self._woke_at = float("-inf")
         self.closing = False  # a stream that ends is not opened again
         self.patience_s = float("inf")  # how long a link may be lost before its host counts as gone
+        self.leaving: Collection[str] = ()  # hosts that have to go anyway: they have no longer than a silent one
 
     @property
     def open_hosts(self) -> list[str]:
@@ -128,15 +130,18 @@ class Links:
                     link.stream.flush()
                 except OSError as error:
                     self._ended(host, str(error.strerror or error))
-            elif link.lost_at is not None and now - link.lost_at > self.patience_s:
+            elif link.lost_at is not None and now - link.lost_at > (patience_s := self._patience(host)):
                 self.close(host)
                 link.lost_at = None
-                self._listener.gone(host, f"it could not be reached for {self.patience_s:.0f} s")
+                self._listener.gone(host, f"it could not be reached for {patience_s:.0f} s")
             elif link.again_at is not None and now >= link.again_at:
                 self.open(host, start=not link.answered)
             elif link.stream is not None and self._hosts[host].remote:
                 self._listen(host, link, now)
         self._tended_at = self._clock()
+
+    def _patience(self, host: str) -> float:
+        return min(self.patience_s, self._silent_s) if host in self.leaving else self.patience_s
 
     def _excuse(self, gap_s: float, now: float) -> None:
         """After a sleep of ours nobody has been silent, and no lost link was tried in vain."""
@@ -147,6 +152,13 @@ class Links:
             link.heard_at, link.misses = now, 0
             if link.lost_at is not None:
                 link.lost_at += gap_s
+
+    def part(self, host: str) -> None:
+        """From now on the end of its stream is expected: it is not opened again."""
+        link = self._links.setdefault(host, _Link())
+        link.parting = True
+        if link.stream is None:
+            link.again_at = link.lost_at = None
 
     def close(self, host: str) -> str:
         """Let go of the stream, if there is one; returns what the far side complained of."""
@@ -198,9 +210,9 @@ class Links:
 
     def _ended(self, host: str, why: str) -> None:
         complaint = self.close(host) or why
-        if self.closing:
-            return
         link, remote = self._links[host], self._hosts[host].remote
+        if self.closing or link.parting:
+            return
         link.tries += 1
         if link.tries > RECONNECTS and not (remote and link.answered):
             self._listener.gone(host, complaint or "its stream broke again and again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from launcher.hosts.session import Session
 from launcher.hosts.talk import Talk
 
 VERB = "living"
+KEPT = "kept"
+Wanted = Callable[["FarProcess"], bool]
 _ANSWER_S = 30.0
 
 
@@ -26,13 +28,18 @@ class FarProcess:
     pid: int
     start_time: int  # in clock ticks since that machine's boot; with the pid it names the process
     created: float  # seconds since 1970
-    kind: str  # agent, warden, worker
+    kind: str  # agent, warden, worker; kept: what stays warm after its run
     run: str
     host: str  # what its run calls that host
     rank: int | None
     minded: bool
     command: str
     killed: bool = False
+
+    @property
+    def can_go(self) -> bool:
+        """Whether no run would miss it."""
+        return not self.minded or self.kind == KEPT
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,13 @@ def living(
     sessions: Mapping[str, Session],
     *,
     here: str = "",
-    kill: bool = False,
+    kill: Wanted | None = None,
     tell: Tell = untold,
 ) -> tuple[list[FarProcess], dict[str, LauncherError]]:
     """(Every process of every run of the user on these hosts, {host: why it is not known there}). Blocks.
 
     `workdirs` are the hosts' own. Hosts that are one machine see the same processes, which are told once, of the first;
-    those of the machine `here` are left out. `kill` ends what nobody minds, and no other.
+    those of the machine `here` are left out. `kill` ends what it says of what nobody minds or is kept, and no other.
     """
 
     def ask(name: str) -> _Seen:
@@ -68,6 +75,11 @@ def living(
     return list(found.values()), failed
 
 
+def all_of_them(_: FarProcess) -> bool:
+    """For `kill`."""
+    return True
+
+
 def this_machine() -> str:
     """As the errand says it of a host."""
     try:
@@ -77,7 +89,7 @@ def this_machine() -> str:
         return ""
 
 
-def _ask(session: Session, workdir: str, kill: bool) -> _Seen:
+def _ask(session: Session, workdir: str, kill: Wanted | None) -> _Seen:
     talk = Talk(session.name, enter(session, VERB, workdir=workdir))
     try:
         talk.send({"type": "living"})
@@ -88,9 +100,9 @@ def _ask(session: Session, workdir: str, kill: bool) -> _Seen:
             found += [_process(session.name, one) for one in message["found"]]
             if message["last"]:
                 break
-        left = [(one.pid, one.start_time) for one in found if not one.minded]
+        left = [(one.pid, one.start_time) for one in found if kill and one.can_go and kill(one)]
         killed: set[int] = set()
-        if kill and left:
+        if left:
             talk.send({"type": "kill", "processes": left})
             killed = {int(pid) for pid in _heard(talk, "kill")["killed"]}
         talk.end_input()

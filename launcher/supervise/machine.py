@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.supervise.causes import CHECK
+from launcher.supervise.departures import Departures
 from launcher.supervise.events import (
     AgentSaid,
     Event,
@@ -33,12 +34,11 @@ from launcher.supervise.generation import Heard
 from launcher.supervise.journals import Journals
 from launcher.supervise.phases import Phase
 from launcher.supervise.policy import Policy
-from launcher.supervise.succession import Succession
 from worker.contract import records, wire
 from worker.contract.states import RunState
 
 
-class Machine(Succession):
+class Machine(Departures):
     """Supervises one run from its first plan to its end. `handle` takes one event and the time of a steady clock.
 
     After an `End` instruction has been given, every further event is answered with nothing.
@@ -62,9 +62,13 @@ class Machine(Succession):
         """Whether the host's agent has answered, at any time."""
         return host in self._journals
 
-    def take_over(self, stop: StopHow | None, ending: str = "") -> list[Instruction]:
+    def take_over(
+        self, stop: StopHow | None, ending: str = "", leaving: Mapping[str, str] | None = None
+    ) -> list[Instruction]:
         """Instead of `begin`: the plan's generation was begun by another coordinator. What became of it the agents
-        tell, or their journals. `stop`: how the run had been asked to stop; `ending`: why the generation had been."""
+        tell, or their journals. `stop`: how the run had been asked to stop; `ending`: why the generation had been;
+        `leaving`: the hosts that had to go, and why."""
+        self.recall_departures(leaving or {})
         self._stop, self._ending = stop, ending
         self._generation.asked_to_stop = stop is not None or bool(ending)
         self._phase = Phase.RUNNING
@@ -138,7 +142,8 @@ class Machine(Succession):
         if host not in self.at_work:
             return self._break_up(self._muster.busy_in_vain())
         unstarted = not self._muster.has_begun(host, self.plan.generation)
-        how = self._stop or ("now" if self._generation.diverged else "failed" if self._generation.reacted else "")
+        how = self._stop or ("now" if self._generation.diverged else self._generation.reaction)
+        how = "failed" if how == "stalled" else how
         how = how or ("graceful" if self._ending else "")
         if how and unstarted:
             self._generation.over.add(host)
@@ -207,6 +212,8 @@ class Machine(Succession):
             return [Note(records.REMARK, {"text": f"{host} removed {event.get('name')}: {event['why']}"})]
         if event.get("type") == records.GENERATION_ENDED:
             self._muster.recovery.rests(host, int(event.get("generation", self.plan.generation)))
+        if event.get("type") == records.HOST_GOING:
+            return self._hear_of_going(host, event)
         if self._phase is not Phase.RUNNING:
             return self._plan_if_ready()
         if host not in self.at_work:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 class UnderWay:
     """What another coordinator has left behind. `failures`: (seconds ago, whether it had progressed, on which host).
 
-    `ending`: why the newest generation was to end without a failure, if it was.
+    `ending`: why the newest generation was to end without a failure, if it was. `leaving`: hosts that had to go, why.
     """
 
     stop: StopHow | None = None
     failures: tuple[tuple[float, bool, str], ...] = ()
     ending: str = ""
+    leaving: Mapping[str, str] = field(default_factory=dict)
 
     def failures_at(self, now: float) -> list[tuple[float, bool, str]]:
         """The failures with their times by a clock that says `now`."""
@@ -44,6 +45,7 @@ class Order:
     generation: int = 1
     resumes: str = ""  # a checkpoint's name
     resume_dir: str = ""  # its folder on this machine
+    after_term: int | None = None  # the newest coordinator's when this was decided; void if there was another one since
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,15 @@ class Succession(ABC):
     @property
     def breaking(self) -> bool:
         """Whether the generation has failed and is being ended: a host that cannot be heard is not waited for long."""
-        return self._phase is Phase.RUNNING and self._generation.reacted
+        return self._phase is Phase.RUNNING and self._generation.reaction not in ("", "graceful")
 
     @property
     def ending(self) -> str:
-        """Why the generation is being ended as planned. Empty if it is not."""
-        return self._ending
+        """Why the generation is being ended without haste, as far as who does not hear of it will stop all the same: a
+        host that has all ranks would train on. Empty if it is not."""
+        if len(self.at_work) < 2:
+            return ""
+        return self._ending or ("its ranks agreed to stop" if self._generation.reaction == "graceful" else "")
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from launcher.runs.journal import read
 from launcher.runs.told import told_by_coordinator
 from launcher.supervise.events import StopHow
 from launcher.supervise.foreground import Front
+from launcher.supervise.inherited import has_started
 from launcher.supervise.order import Order, Prepared, UnderWay
 from launcher.supervise.prepare import planning_here, stage_here
 from worker.contract import records
@@ -80,10 +81,10 @@ def prepare(order: Order, plan: LaunchPlan, front: Front) -> Prepared:
     events = read(run.journal)
     left = under_way(events, time.time())
     if not order.spec.plain:
-        from launcher.supervise import away  # paramiko and all that: not for a run on this machine alone
+        from launcher.supervise import regained  # paramiko and all that: not for a run on this machine alone
 
-        behind = {host.name for host in plan.hosts if host.ranks and not _has_started(run, host.name, plan.generation)}
-        return replace(away.take_over(order, front, stage_here, plan, behind), under_way=left)
+        behind = {host.name for host in plan.hosts if host.ranks and not has_started(run, host.name, plan.generation)}
+        return replace(regained.take_over(order, front, stage_here, plan, behind), under_way=left)
     codes = {host.name: host.code for host in plan.hosts if host.code}
     sources = {rank.host: rank.cwd for rank in plan.ranks if rank.cwd}
 
@@ -93,23 +94,18 @@ def prepare(order: Order, plan: LaunchPlan, front: Front) -> Prepared:
     return Prepared(order, hosts, plan, planning.again, under_way=left)
 
 
-def _has_started(run: RunFolder, host: str, generation: int) -> bool:
-    """As far as is known here."""
-    return any(
-        record["type"] == records.RANK_STARTED and integer(record, "generation") == generation
-        for record in read(Path(run.host(host).journal))
-    )
-
-
 def under_way(events: Sequence[Record], now: float) -> UnderWay:
     """What the journal says that had been asked, and what had failed. Pure."""
     stop: StopHow | None = None
     failures: list[tuple[float, bool, str]] = []
     ending = ""
+    leaving: dict[str, str] = {}
     newest = newest_begun(events)
     for record in of_this_life(events):
         if record["type"] == records.STOP_REQUESTED:
             stop = "now" if text(record, "how") == "now" else "graceful"
+        elif record["type"] == records.HOST_LEAVING:
+            leaving[text(record, "host")] = text(record, "why")
         elif record["type"] == records.GENERATION_ENDING and integer(record, "generation") == newest:
             ending = text(record, "reason")
         elif record["type"] == records.RESTART and integer(record, "generation") != newest:
@@ -117,4 +113,4 @@ def under_way(events: Sequence[Record], now: float) -> UnderWay:
             ago = max(0.0, now - (number(record, "t") or now))
             if not record.get("planned"):
                 failures.append((ago, bool(record.get("progressed", True)), text(record, "host")))
-    return UnderWay(stop, tuple(failures), ending)
+    return UnderWay(stop, tuple(failures), ending, leaving)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from launcher.errors import some
 from launcher.runs.model import GenerationView, RankView, RunView
 from launcher.runs.told import how_ended
 from launcher.view.figures import epoch_line, seconds
@@ -43,7 +44,8 @@ def _lives(before: RunView | None, after: RunView) -> Iterator[str]:
     ]
     for failure in after.failures[len(before.failures) if before else 0 :]:
         when = f"in {seconds(failure.pause_s)}" if failure.pause_s else "now"
-        told.append((failure.generation, 1, f"{failure.message}; the next generation begins {when}"))
+        how = "the generation ends, and the next one begins" if failure.planned else "the next generation begins"
+        told.append((failure.generation, 1, f"{failure.message}; {how} {when}"))
     yield from (text for *_, text in sorted(told, key=lambda one: one[:2]))
 
 
@@ -52,7 +54,9 @@ def _generation(generation: GenerationView) -> str:
     on = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts"
     count = len(generation.ranks)
     resumes = f", from {generation.resumes}" if generation.resumes else ""
-    return f"generation {generation.generation}: {count} worker{'s' if count != 1 else ''} on {on}{resumes}"
+    gone = [f"{host} ({why.splitlines()[0]})" if why else host for host, why in generation.without.items()]
+    without = f"; without {some(gone)}" if gone else ""
+    return f"generation {generation.generation}: {count} worker{'s' if count != 1 else ''} on {on}{resumes}{without}"
 
 
 def _ranks(before: RunView | None, after: RunView) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from launcher.errors import some
 from launcher.plan.environment import endpoint
 from launcher.plan.model import UNKNOWN, HostPlan, LaunchPlan, RankPlan
 from launcher.plan.shell import line
@@ -35,8 +36,10 @@ def _headline(plan: LaunchPlan) -> str:
     counted = all(names.WORLD_SIZE in rank.env for rank in plan.ranks)
     parts = [
         f"{_plural(len(plan.ranks), 'worker') if counted else 'workers: ' + UNKNOWN}"
-        f" on {_plural(len(plan.hosts), 'host')}",
+        f" on {_plural(len(plan.at_work), 'host')}",
     ]
+    reserve = [visible(host.name) for host in plan.hosts if not host.ranks]
+    parts += [f"{some(reserve)} in reserve"] if reserve else []
     if plan.global_batch is not None and plan.epochs is not None:
         parts += [f"global batch {plan.global_batch}", _plural(plan.epochs, "epoch")]
     parts += [f"goes on from {plan.resumes}"] if plan.resumes else []

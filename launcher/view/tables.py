@@ -55,6 +55,8 @@ def print_status(view: RunView, out: TextIO) -> None:
         say(f"  diverged     {neutral(divergence.message, 500)}")
     for host, why in view.unreachable.items():
         say(f"  unreachable  {neutral(host)}: {neutral(why, 500)}; training goes on there")
+    for host, why in view.without.items():
+        say(f"  without      {neutral(host)}: {neutral(why, 500)}")
     for remark in view.remarks[-_REMARKS:]:
         say(f"  remark       {neutral(remark, 500)}")
     if view.newest_checkpoint:

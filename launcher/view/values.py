@@ -56,6 +56,7 @@ def status(view: RunView) -> Json:
         "checkpoints": [asdict(checkpoint) for checkpoint in view.checkpoints],
         "divergences": [asdict(divergence) for divergence in view.divergences],
         "unreachable": [{"host": host, "why": why} for host, why in view.unreachable.items()],
+        "without": [{"host": host, "why": why} for host, why in view.without.items()],
         "remarks": list(view.remarks),
         "cause": asdict(view.cause) if view.cause else None,
         "booking": booking(view.booking),

@@ -3,6 +3,7 @@
 step:N  epoch:N  phase:NAME  save:N[:torn|:other]  result  failure:REASON  output:NAME  write:TEXT   what it tells
 train:[FILE]     steps until it is asked to stop, then saves and exits with 82; or with 81 once FILE is there
 wait:FILE  stay  freeze  deaf            waits; sleeps for ever; stops itself; ignores SIGTERM and SIGINT
+heed             takes SIGTERM as the trainer does: its host has to go, which its agent is told
 orphan:FILE      double-forks a child in a session of its own with a cleared environment that ignores SIGTERM
 exit:N  die:SIGNAL  env:FILE  pid:FILE
 """
@@ -95,6 +96,10 @@ def deaf() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def heed() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: tell(type="going", why="SIGTERM"))
+
+
 def act(what: str, argument: str) -> None:
     actions: dict[str, Callable[[], object]] = {
         "step": lambda: step(int(argument)),
@@ -110,6 +115,7 @@ def act(what: str, argument: str) -> None:
         "stay": lambda: time.sleep(600),
         "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
         "deaf": deaf,
+        "heed": heed,
         "orphan": lambda: orphan(argument),
         "exit": lambda: sys.exit(int(argument)),
         "die": lambda: os.kill(os.getpid(), signal.Signals[argument]),

@@ -270,6 +270,8 @@ def test_an_agent_that_is_sent_sigterm_lets_its_ranks_save(house: AgentHouse, tm
     agent, pids = training(house, tmp_path)
     agent_pid, warden = pids_of(agent)
     os.kill(agent_pid, signal.SIGTERM)
+    agent.event(records.GENERATION_ENDED)
+    agent.hang_up()
     until(lambda: not is_alive(warden), "the end")
     assert not any(map(is_alive, pids))
     assert [e for e in journal(tmp_path / "run") if e["type"] == records.CHECKPOINT]

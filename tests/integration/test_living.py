@@ -16,7 +16,7 @@ import pytest
 from launcher.hosts.door import enter
 from launcher.hosts.local_session import LocalSession
 from launcher.hosts.talk import Talk
-from launcher.supervise.living import FarProcess, living, this_machine
+from launcher.supervise.living import FarProcess, all_of_them, living, this_machine
 from tests.integration.agent_client import AgentHouse, agents, rank_order
 from tests.integration.far import Far, far_in
 from tests.lab.hosts import why_no_sshd
@@ -41,7 +41,9 @@ def house() -> Iterator[AgentHouse]:
 
 
 def look(workdir: Path, *sessions: LocalSession, kill: bool = False) -> list[FarProcess]:
-    found, failed = living({s.name: str(workdir) for s in sessions}, {s.name: s for s in sessions}, kill=kill)
+    found, failed = living(
+        {s.name: str(workdir) for s in sessions}, {s.name: s for s in sessions}, kill=all_of_them if kill else None
+    )
     assert failed == {}
     return found
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.sim.net import Message
 from worker.agent import events
-from worker.agent.core import Core, Identity
+from worker.agent.core import Core
+from worker.agent.who import Identity
 from worker.contract import records, wire
 from worker.contract.records import Record
 
@@ -23,6 +24,7 @@ _DURABLE = frozenset(
         records.CHECKPOINT,
         records.RANK_ENDED,
         records.GENERATION_ENDED,
+        records.HOST_GOING,
         records.LEASE_ENDED,
         records.AGENT_LEFT,
     }

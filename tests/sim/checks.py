@@ -184,7 +184,8 @@ class Checks:
         lab, restart = self._lab, self._lab.settings.restart
         if lab.peace_at is None or lab.world.awake - lab.peace_at < restart.per:
             return False
-        up = [name for name, host in lab.hosts.items() if host.up]
+        left = lab.coordinator.machine.leaving_for_good
+        up = [name for name, host in lab.hosts.items() if host.up and name not in left]
         if restart.min_workers is None:
             return len(up) >= len(lab.hosts) - restart.spares
         most = sorted((lab.settings.workers[name] for name in up), reverse=True)[: len(lab.hosts) - restart.spares]

@@ -14,6 +14,7 @@ from launcher.supervise.events import (
     HostGone,
     HostReached,
     Instruction,
+    LetGo,
     MakePlan,
     Note,
     PlanFailed,
@@ -29,6 +30,7 @@ from launcher.supervise.events import (
 from launcher.supervise.links import Links
 from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
+from launcher.supervise.partings import Partings
 from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.policy import Policy
 from tests.sim.host import Reached, SimStream
@@ -77,6 +79,7 @@ class SimCoordinator:
         hosts = {name: Reached(self, host) for name, host in lab.hosts.items()}
         silent_s = lab.settings.timeouts.host
         self.links = Links(hosts, self._streams, _target, self, silent_s, self.world.steady, self._jitter)
+        self.partings = Partings(self.links, self.machine, self._perform, lab.home.note, self.world.steady)
         self._over = set(self.machine.hosts) - set(self.machine.at_work)
         self._parting: End | None = None
         self._part_until = 0.0
@@ -87,7 +90,7 @@ class SimCoordinator:
         else:
             for host in self.machine.at_work:
                 self.links.expect(host)
-            self._perform(self.machine.take_over(under_way.stop, under_way.ending))
+            self._perform(self.machine.take_over(under_way.stop, under_way.ending, under_way.leaving))
         self._again()
 
     @property
@@ -116,6 +119,11 @@ class SimCoordinator:
         if self.alive and not self.frozen and not self.machine.ended:
             self.lab.checks.stop_asked()
             self._tell(StopAsked(how, "down"))
+
+    def drain(self, host: str) -> None:
+        """Somebody asks at its socket that it does without a host."""
+        if self.alive and not self.frozen and not self.machine.ended:
+            self.partings.drain([host], "drain", self.world.chance(0.5))
 
     def readable(self, stream: SimStream) -> None:
         self._readable[stream] = None
@@ -148,6 +156,7 @@ class SimCoordinator:
         stopping = self.machine.stopping or ("graceful" if self.machine.ending else None)
         self.links.patience_s = patience_s(stopping, self.machine.breaking, self.lab.settings.timeouts)
         self.links.tend()
+        self.partings.tend()
         self._tell(Tick())
         if self._parting is not None:
             self._part(self._parting)
@@ -177,6 +186,8 @@ class SimCoordinator:
                     if message["type"] not in (wire.RENEW, wire.COMMAND):
                         self.world.tell(f"{self.name} → {host}: {dict(message)}")
                     self.links.send(host, message)
+                case LetGo(host):
+                    self.partings.begin(host)
                 case StartRanks(host):
                     self.lab.checks.instructed(self.name, host, wire.START, host in self._gone)
                     self.world.tell(f"{self.name} → {host}: start generation {self.machine.plan.generation}")

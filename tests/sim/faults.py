@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tests.sim.lab import Lab
 from tests.sim.net import HOME
+from worker.agent import events
 
 Undo = Callable[[], None]
 Fault = Callable[[Lab], "Undo | None"]
@@ -38,6 +39,23 @@ def freeze_rank(host: str) -> Fault:
 
 def kill_agent(host: str) -> Fault:
     return lambda lab: lab.hosts[host].kill_agent()
+
+
+def announce(host: str, whom: str) -> Fault:
+    """SIGTERM to the agent, to a rank, or to all."""
+
+    def do(lab: Lab) -> None:
+        machine = lab.hosts[host]
+        for rank in list(machine.processes.values()) if whom != "agent" else ():
+            rank.told_to_go()
+        if whom != "rank" and machine.agent is not None:
+            machine.agent.happen(events.Termed())
+
+    return do
+
+
+def drain(host: str) -> Fault:
+    return lambda lab: lab.coordinator.drain(host)
 
 
 def freeze_agent(host: str) -> Fault:
@@ -163,6 +181,15 @@ def ask_to_stop(lab: Lab) -> None:
 
 def ask_to_stop_now(lab: Lab) -> None:
     lab.coordinator.ask_to_stop("now")
+
+
+def announcements(names: list[str]) -> dict[str, Fault]:
+    """Every way in which a host's end is announced."""
+    found: dict[str, Fault] = {}
+    for name in names:
+        found |= {f"SIGTERM to the {whom} on {name}": announce(name, whom) for whom in ("agent", "rank", "all")}
+        found |= {f"drain {name}": drain(name)}
+    return found
 
 
 def of_hosts(names: list[str]) -> dict[str, Fault]:

@@ -110,6 +110,7 @@ def settings_of(random_: random.Random) -> Settings:
         ),
         port_taken=choose([0.0, 0.0, 0.03]),
         planning_fails=choose([0.0, 0.0, 0.1]),
+        announced=choose([True, False, False]),
     )
 
 
@@ -123,6 +124,8 @@ def live(lab: Lab, nemesis: Nemesis) -> Told:
     """Go through a whole history of random faults. Raises BrokenError."""
     world, choice = lab.world, lab.world.random.choice
     kinds = list(faults.of_hosts(list(lab.hosts)).items())
+    if lab.settings.announced:
+        kinds += faults.announcements(list(lab.hosts)).items()
     favourites = [choice(kinds) for _ in range(3)]  # so that histories differ in kind
     world.run(choice([0.0, 1.0, 10.0, 10.0, 10.0, 10.0]) * world.between(0.5, 1.5))
     doomed = choice(lab.spared) if lab.spared and world.chance(0.3) else ""

@@ -9,9 +9,9 @@ from launcher.hosts.base import Host, RunOnHost, Stream
 from tests.sim.agent import Agent
 from tests.sim.net import HOME, Message, Pipe
 from tests.sim.ranks import Rank
-from worker.agent.core import Past
 from worker.agent.journal import _follow, _whole
 from worker.agent.orders import RankOrder
+from worker.agent.who import Past
 from worker.contract import wire
 from worker.contract.records import Record
 

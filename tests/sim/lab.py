@@ -30,6 +30,7 @@ class Settings:
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(start=60.0, stall=60.0, checkpoint=30.0))
     port_taken: float = 0.0  # how likely a rank's port is taken
     planning_fails: float = 0.0
+    announced: bool = False  # hosts may have to go
 
 
 class Lab:

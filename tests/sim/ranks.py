@@ -193,6 +193,16 @@ class Rank:
     def ask(self) -> None:
         self.asked = True
 
+    def told_to_go(self) -> None:
+        """SIGTERM by somebody who is not its agent."""
+
+        def tell() -> None:
+            if self.alive:
+                self.asked = True
+                self._told(records.GOING, why="SIGTERM")
+
+        self._soon(tell)
+
     def _soon(self, do: Callable[[], None]) -> None:
         def go() -> None:
             if self.moves:

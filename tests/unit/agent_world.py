@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from worker.agent import events
-from worker.agent.core import Core, Identity, Past
+from worker.agent.core import Core
+from worker.agent.who import Identity, Past
 from worker.contract import records, wire
 from worker.contract.records import Record
 

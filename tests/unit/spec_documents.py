@@ -30,7 +30,7 @@ train: {model: cnn, dataset: {npz: x.npz}, epochs: 5, batch_size: 64, optimizer:
   seed: 0, deterministic: true, precision: float32, communication: auto}
 program: {argv: [python, train.py], mirrored: extend, keras_repair: true, resume: auto, one_seed: true}
 checkpoint: {every: [1 epoch, 10 min], keep: 3, home: newest, copies: 2}
-restart: {max: 3, per: 1 h, backoff: 1 s, min_workers: 2, grow: at_restart, spares: 0, zygote: true, keep_warm: off}
+restart: {max: 3, per: 1 h, backoff: 1 s, min_workers: 2, grow: at_restart, spares: 0, zygote: true, keep_warm: 10 min}
 timeouts: {connect: 15 s, start: 120 s, stall: 5 min, host: 10 s, checkpoint: 5 min, stop: 10 s, lease: 24 h}
 coordinator: {runs: ~/launcher-runs, on_end: ./notify.sh, on_event: ./log.sh}
 """

@@ -72,7 +72,7 @@ def test_an_alias_shared_by_two_hosts_is_changed_at_one_of_them(tmp_path: Path) 
         ("train.epochs.x=1", "--set train.epochs.x", "train.epochs", "train.epochs is not a mapping"),
         ("sync.source=[a", "--set sync.source", "sync.source", "not valid YAML"),
         ("sync.source=a: b: c", "--set sync.source", "sync.source", "not valid YAML"),
-        ("restart.spares=1", "--set restart.spares", "restart.spares", "not available yet"),
+        ("restart.grow=x", "--set restart.grow", "restart.grow", "not known"),
         ("train.seed=\udcff", "--set train.seed", "train.seed", "the value is not UTF-8"),
     ],
 )

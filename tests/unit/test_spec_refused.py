@@ -30,7 +30,7 @@ train:
   batch_size: 3
   deterministic: yes
   dataset: {npz: nope.npz}
-restart: {spares: 3}
+restart: {grow: 3}
 timeouts: {stop: 10}
 """
     assert told(tmp_path, text, "train.seed=x") == [
@@ -44,7 +44,7 @@ timeouts: {stop: 10}
         (14, "train.batch_size", "the key is given twice"),
         (15, "train.deterministic", "neither true nor false"),
         (16, "train.dataset.npz", "no such file"),
-        (17, "restart.spares", "not available yet"),
+        (17, "restart.grow", "not known"),
         (18, "timeouts.stop", "no unit"),
         (0, "train.seed", "not a whole number"),
     ]
@@ -54,6 +54,20 @@ timeouts: {stop: 10}
     ("rest", "line", "path", "message"),
     [
         ("hosts: [a, b]\ncheckpoint: {copies: 3}", 3, "checkpoint.copies", "3 copies for 2 hosts"),
+        ("hosts: [a, b]\nrestart: {spares: 2}", 3, "restart.spares", "2 of 2 hosts in reserve"),
+        (
+            "hosts: [a, b]\nrestart: {min_workers: 3}",
+            3,
+            "restart.min_workers",
+            "3 workers, and the hosts at work have 2",
+        ),
+        (
+            "hosts: [a, b]\nrestart: {min_workers: 2, spares: 1}",
+            3,
+            "restart.min_workers",
+            "2 workers, and the hosts at work have 1",
+        ),
+        ("hosts: [a]\nrestart: {grow: always}", 3, "restart.grow", "not known"),
         ("hosts: []", 2, "hosts", "no hosts"),
         ("hosts: gpu-a", 2, "hosts", "not a list"),
         ("hosts: [../x]", 2, "hosts[0]", "not allowed here"),

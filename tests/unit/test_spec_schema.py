@@ -58,7 +58,7 @@ def test_every_key_of_the_spec_is_known_and_the_later_ones_are_refused_as_such(t
 @pytest.mark.parametrize(
     "line",
     [
-        "restart: {spares: 3}",
+        "program: {argv: [python, a.py], mirrored: extend}",
     ],
 )
 def test_a_later_value_is_refused_as_such(tmp_path: Path, line: str) -> None:

@@ -19,7 +19,7 @@ RANK = """
 import ctypes, sys, threading
 from worker.train.control import Control
 control = Control()
-control.listen(int(sys.argv[1]) if sys.argv[1] else None)
+control.listen(int(sys.argv[1]) if sys.argv[1] else None, lambda why: print(why, flush=True))
 if sys.argv[2] == "training":
     control.training_began()
 def report():
@@ -96,6 +96,18 @@ def test_under_an_agent_a_terminals_interrupt_means_nothing_and_sigterm_means_le
         process.send_signal(signal.SIGINT)
         os.write(write, b'{"type": "checkpoint"}\n')
         assert said(process) == "checkpoint"
+        process.terminate()
+        assert process.wait(10) == 128 + signal.SIGTERM
+
+
+def test_under_an_agent_somebody_elses_sigterm_is_told_and_asks_to_stop_and_a_further_one_changes_nothing() -> None:
+    with pipe() as (read, _), rank(read) as process:
+        kill = f"import os; os.kill({process.pid}, {int(signal.SIGTERM)}); print(os.getpid())"
+        first = subprocess.run([sys.executable, "-c", kill], capture_output=True, text=True, check=True)
+        assert {said(process), said(process)} == {"stop", f"SIGTERM by process {first.stdout.strip()}"}
+        subprocess.run([sys.executable, "-c", kill], capture_output=True, check=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
         process.terminate()
         assert process.wait(10) == 128 + signal.SIGTERM
 

@@ -11,40 +11,20 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..contract import records, wire
 from ..contract.states import RankState
-from ..contract.value import Value, made
 from . import events
 from .events import RANK_EVENTS, Event, Follow, Instruction, Leave, Outbox, RankEvent, Send
 from .generation import Generation
+from .going import Going
 from .keeping import Keeping
 from .orders import BadOrderError, parse_order, seconds, whole
 from .told import MOST_TEXT
+from .who import Identity, Past
 
 LONGEST_GAP_S = 2.0
 BEAT_S = 1.0
 GRACE_S = 1.0  # an idle agent waits this long before it leaves
 FIRST_GRACE_S = 5.0  # the relay that starts it has to connect first
 GUEST_S = 15.0  # how long a connection that does not command keeps an idle agent
-
-
-class Past(Value):
-    """What the journal of this folder tells of earlier agents."""
-
-    term: int = 0
-    generation: int = 0
-    seq: int = 0
-    unended: Dict[int, List[int]] = made(default_factory=dict)  # generation without an end: ranks without one
-
-
-class Identity(Value):
-    """Who this agent is: what it says of itself in hello and journal. `token` makes its nonces its own."""
-
-    host: str
-    run: str
-    pid: int
-    boot_id: str
-    code: str
-    token: str
-    more: Dict[str, Any] = made(default_factory=dict)  # for the journal only
 
 
 class Core:
@@ -68,6 +48,7 @@ class Core:
         self._beat_at = 0.0
         self._idle_until = FIRST_GRACE_S
         self._must_leave = ""
+        self._going = Going()
         self._disk_is_full = False
         self._keeping = Keeping(self._out)
         self.left = False
@@ -222,7 +203,11 @@ class Core:
         if self._must_leave or self._lease_over:
             raise BadOrderError(f"the agent is leaving: {self._must_leave or 'the lease ended'}")
         self._last_generation = order.generation
-        self._generation = Generation(order, self._out, self._t)
+        if self._going.why:  # it was on its way when this host had to go: over before it began, and no failure
+            self._tell_going()
+            self._out.write(records.GENERATION_ENDED, generation=order.generation, reason=self._going.told)
+        else:
+            self._generation = Generation(order, self._out, self._t)
 
     def _stop(self, _client: int, message: wire.Message) -> None:
         how = message.get("how")
@@ -246,7 +231,7 @@ class Core:
         keep_s = seconds(message.get("keep_s", 0.0), "keep_s")
         if not self._must_leave:
             self._must_leave = "asked to leave"
-            self._keeping.wish(0.0 if self._disk_is_full else keep_s, self._generation)
+            self._keeping.wish(0.0 if self._disk_is_full or self._going.why else keep_s, self._generation)
         self._maybe_leave()
 
     # The ranks.
@@ -256,6 +241,8 @@ class Core:
         if generation is None or generation.over:
             return
         generation.on(event, self._t)
+        if generation.going and not self._going.why:
+            self._go(generation.going)
         if generation.over:
             self._keeping.ended(generation)
             self._idle_until = self._t + GRACE_S
@@ -269,6 +256,24 @@ class Core:
     def _disk_room(self, _: events.DiskRoom) -> None:
         self._disk_is_full = False
         self._out.write(records.DISK_ROOM)
+
+    def _termed(self, _: events.Termed) -> None:
+        if self._going.why:
+            self._going.hasten()
+        else:
+            self._go("the agent was sent SIGTERM")
+
+    def _go(self, why: str) -> None:
+        """All ranks agree on the step at which they save and stop: to ask those here is enough, with a coordinator or
+        without."""
+        self._going.begin(why)
+        self._tell_going()
+        if self._generation is not None and self._busy():
+            self._generation.stop(self._going.told, self._t)
+        self._maybe_leave()
+
+    def _tell_going(self) -> None:
+        self._out.write(records.HOST_GOING, generation=self._last_generation, why=self._going.why[:MOST_TEXT])
 
     def _bereft(self, event: events.Bereft) -> None:
         if not self._must_leave:
@@ -307,6 +312,11 @@ class Core:
         if self._busy() or self._keeping.asked:
             return
         reason = self._must_leave
+        if not reason and self._going.why:
+            if self._going.stays(self._commander is not None, self._t):
+                self._idle_until = self._t + GRACE_S
+                return
+            reason = self._going.told
         if not reason:
             guests = any(self._t < self._clients.get(client, 0.0) + GUEST_S for client in self._guests)
             if self._commander is not None or guests:
@@ -324,6 +334,7 @@ class Core:
         events.Received: _received,
         events.DiskFull: _disk_full,
         events.DiskRoom: _disk_room,
+        events.Termed: _termed,
         events.Bereft: _bereft,
         **dict.fromkeys(events.ZYGOTE_EVENTS, _of_zygote),
         **dict.fromkeys(RANK_EVENTS, _of_ranks),

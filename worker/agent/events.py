@@ -119,8 +119,12 @@ class DiskRoom(Value):
     """The disk that was full has room again."""
 
 
+class Termed(Value):
+    """The agent was sent SIGTERM: its host has to go."""
+
+
 class Bereft(Value):
-    """The agent cannot stay (its warden died, or it was sent SIGTERM): end everything within ten seconds."""
+    """The agent cannot stay (its warden died): end everything within ten seconds."""
 
     reason: str
 
@@ -161,7 +165,7 @@ RankEvent = Union[Started, NotStarted, Exited, Told, Published, NotPublished, Ou
 RANK_EVENTS = (Started, NotStarted, Exited, Told, Published, NotPublished, OutputMoved, Stands, Swept, Stuck)
 ZygoteEvent = Union[ZygoteReady, ZygoteEnded, ZygoteAdopted, Kept, NotKept]
 ZYGOTE_EVENTS = (ZygoteReady, ZygoteEnded, ZygoteAdopted, Kept, NotKept)
-Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Bereft, ZygoteEvent, RankEvent]
+Event = Union[Connected, Disconnected, Received, DiskFull, DiskRoom, Termed, Bereft, ZygoteEvent, RankEvent]
 
 # Instructions: what the shell is to do, in this order, except that signals may go first.
 

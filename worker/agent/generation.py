@@ -31,6 +31,7 @@ from .events import (
     TellOfLoss,
     Told,
 )
+from .going import TERMED_CODE
 from .life import RESCUE_S, SHORT_S, Ending, RankLife
 from .orders import Order
 from .origin import is_trainer
@@ -38,6 +39,7 @@ from .stall import StallWatch
 from .told import fields_of, file_name, number
 
 MOST_FAILURES = 20
+MOST_WHY = 100
 NO_ROOM = "the disk has no room for it, and it was not home yet"
 BEREFT_S = 10.0  # how long workers may take to leave an agent that cannot stay
 
@@ -48,6 +50,7 @@ class Generation:
     def __init__(self, order: Order, out: Outbox, t: float) -> None:
         self.number = order.generation
         self.over = False
+        self.going = ""  # why this host has to go, if a rank was told so
         self.ranks: Dict[int, RankLife] = {o.rank: RankLife(o, order.timeouts, t) for o in order.ranks}
         self._times = order.timeouts
         self._keep, self._until_home = order.keep, order.until_home
@@ -126,6 +129,9 @@ class Generation:
         if life.failures_told <= MOST_FAILURES:
             self._write(records.RANK_FAILURE, rank, **fields)
 
+    def _told_to_go(self, rank: int, _life: RankLife, record: Record) -> None:
+        self.going = self.going or f"rank {rank} was sent {str(record.get('why') or 'SIGTERM')[:MOST_WHY]}"
+
     def _saved(self, rank: int, life: RankLife, record: Record) -> None:
         name = file_name(record.get("folder"))
         if not name or name in life.saved:
@@ -174,6 +180,9 @@ class Generation:
         how: Dict[str, Any] = {"exit_code": event.exit_code} if event.signal is None else {"signal": event.signal}
         more = {"raised": event.raised, "oom": event.oom, "memory": event.memory}
         how.update({name: text for name, text in more.items() if text})
+        if life.ending is None and (event.signal == "SIGTERM" or event.exit_code == TERMED_CODE):
+            life.was_termed("somebody sent it SIGTERM")
+            self.going = self.going or f"rank {event.rank} was sent SIGTERM"
         if not life.order.chief:
             self._ended(event.rank, how, life.verdict(event.exit_code), t)
             return
@@ -333,4 +342,5 @@ class Generation:
         records.RESULT: _result,
         records.FAILURE: _failure,
         records.SAVED: _saved,
+        records.GOING: _told_to_go,
     }

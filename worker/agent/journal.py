@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Set
 
 from ..contract import records
 from ..contract.records import Record
-from .core import Past
+from .who import Past
 
 _PIECE = 1 << 18
 _DURABLE = frozenset(
@@ -19,6 +19,7 @@ _DURABLE = frozenset(
         records.CHECKPOINT,
         records.RANK_ENDED,
         records.GENERATION_ENDED,
+        records.HOST_GOING,
         records.LEASE_ENDED,
         records.AGENT_LEFT,
     }

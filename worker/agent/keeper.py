@@ -50,6 +50,7 @@ class Keeper:
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._door.bind(layout.kept_socket(birth.warm))
+            self._door.listen(8)  # before the run's end is told: whoever begins another one then is to find us
         except OSError:
             self._door.close()
             raise NotKeptError("another one is kept warm for such a run") from None
@@ -69,10 +70,9 @@ class Keeper:
         return child.pid, child.start_time
 
     def begin(self) -> None:
-        """From now on the run's name is free, and others find us."""
+        """From now on the run's name is free."""
         with contextlib.suppress(OSError):
             warden.free(self._warden)
-        self._door.listen(8)
 
     def wait(self) -> Optional[Taken]:
         """Until another run takes this agent, which is then to be its own; None if it is to end."""

@@ -117,6 +117,10 @@ class RankLife:
         if self.state is not RankState.UNKILLABLE:
             self.state = RankState.STOPPING
 
+    def was_termed(self, reason: str) -> None:
+        """It was sent SIGTERM by somebody else, and has left: no failure of its own."""
+        self.ending, self.reason = Ending.STOP, reason
+
     def due(self, t: float) -> List[str]:
         """The signals to send now, each of them once."""
         signals = []

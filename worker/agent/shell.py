@@ -20,12 +20,13 @@ from ..contract import layout, names
 from . import events, processes
 from .birth import Birth
 from .clients import Clients
-from .core import Core, Identity
+from .core import Core
 from .events import Event, Instruction
 from .journal import Follower, Journal
 from .looks import Looks
 from .publish import Publisher, move_output
 from .room import Room
+from .who import Identity
 from .workers import Workers
 
 TYPE_CHECKING = False
@@ -159,7 +160,8 @@ class Shell:
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the loop
-        signal.signal(signal.SIGTERM, lambda *_: self._happened.append(events.Bereft("the agent was sent SIGTERM")))
+        signal.signal(signal.SIGTERM, lambda *_: self._happened.append(events.Termed()))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the warden has blocked it until here
 
         def drain(_: int) -> None:
             with contextlib.suppress(BlockingIOError):

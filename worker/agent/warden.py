@@ -1,7 +1,8 @@
 """The warden: the agent's parent. It does nothing until the agent ends, in whatever way; then it ends everything below.
 
 It is a child subreaper, so whatever the workers have started comes to it at last, in whatever session and with whatever
-environment. It touches no disk and no worker's memory, so that nothing can hold it up. It holds the name of the agent's
+environment. SIGTERM, which batch systems send to every process of a job, is the agent's to answer and nothing to the
+warden. It touches no disk and no worker's memory, so that nothing can hold it up. It holds the name of the agent's
 socket until the last descendant is gone: no other agent of this folder can start a generation beside the remains of
 this one. An agent that is kept after its run gives that name up, and may be given another one later.
 """
@@ -32,6 +33,7 @@ def main(listener: socket.socket, birth: Birth) -> int:
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake us
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the agent's until it has a handler, ours for good
     agent = fork_child(lambda: _agent(listener, birth, agents, ours, (woken, wakes)))
     agents.close()
     held = _mind(agent, listener, ours, woken)

@@ -22,6 +22,7 @@ EPOCH = (
 )
 SAVED = "saved"  # folder (name under the rank's checkpoint folder), step, epoch, why: every|asked|rescue|end
 RESULT = "result"  # test_loss, test_accuracy, model: file name under the rank's output folder
+GOING = "going"  # why: somebody who is not its agent sent it SIGTERM, so its host has to go
 FAILURE = "failure"  # reason: data|environment|diverged|port|peer|cluster|error; message, hint; maybe step, differs
 
 # An agent's journal, `hosts/<host>/events.jsonl`; every record also has `seq`, counted from 1.
@@ -64,6 +65,8 @@ GENERATION_ENDED = "generation_ended"  # generation, reason
 DISK_FULL = "disk_full"  # message: what is written on this host waits or is lost for now
 DISK_ROOM = "disk_room"  # there is room again
 LEASE_ENDED = "lease_ended"  # term
+# generation, why: this host has to go. Its ranks save at the next agreed step and stop; then the agent leaves.
+HOST_GOING = "host_going"
 AGENT_LEFT = "agent_left"  # reason
 
 # The coordinator's journal, `events.jsonl` of the run folder; every record also has `seq`, counted from 1.
@@ -83,6 +86,8 @@ RESTART = "restart"  # generation (that failed), message, pause_s, progressed, a
 # generation, reason: all its workers are to save at a step they agree on and leave, and another one is to begin
 GENERATION_ENDING = "generation_ending"
 STOP_REQUESTED = "stop_requested"  # how, by
+HOST_LEAVING = "host_leaving"  # host, why: it has to go; all save and stop, and the run goes on without it, or parks
+HOST_LEFT = "host_left"  # host: nothing of the run is alive there any more, nor is anything of it only there
 LINK_LOST = "link_lost"  # host, why: its agent goes on, unseen; the link is tried again and again
 LINK_BACK = "link_back"  # host, seconds: for which it was lost
 # host, why, unreachable: while it had ranks, its agent is gone; or a generation failed and it was waited for in vain

@@ -32,7 +32,10 @@ class RunState(_Described):
     FAILED = "failed", "ended: something died or went wrong; the report names the cause"
     FAULTY = "faulty", "ended: the same error came twice at the same step; started again it would come again"
     STOPPED = "stopped", "ended because someone asked for it; `resume` goes on from its checkpoint"
-    PARKED = "parked", "ended safely because the lease ran out without a coordinator; `resume` goes on"
+    PARKED = (
+        "parked",
+        "ended safely because a host had to go, or the lease ran out without a coordinator; `resume` goes on",
+    )
     NOT_FIT = "not fit", "ended before training: a host or the data is not what the plan needs"
 
 

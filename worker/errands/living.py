@@ -5,7 +5,8 @@ Orders, each answered by its own type:
   living                                    → living {machine, found: [process]}, in frames; `last`
   kill    processes: [[pid, start_time]]    → kill {killed: [pid]}
 A process is {pid, start_time, created, kind, run, host, rank, minded, command}; `machine` is the same for all hosts
-that are one machine. Who is to be killed is looked at again, and spared if an agent minds it by now.
+that are one machine. Who is to be killed is looked at again, and spared if an agent minds it by now; of kind `kept` is
+what an agent that stays warm after its run has, and it may be killed, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..agent import processes
 from ..agent.processes import Process
@@ -25,7 +26,8 @@ PROBE_S = 1.0
 MOST_COMMAND = 500
 _FRAME = 500
 _SOCKET = re.compile(r"@launcher-(\d+-[0-9a-f]{24})$")
-_OURS = (b"(launcher-agent)", b"(launcher-warden)")
+_KEPT = b"(launcher-kept)"
+_OURS = (b"(launcher-agent)", b"(launcher-warden)", _KEPT)
 
 
 class Mark(NamedTuple):
@@ -81,7 +83,12 @@ def living() -> List[Dict[str, Any]]:
             process = everyone.get(pid)
             if process is not None and pid > 1 and _is_mine(pid):
                 found[pid] = _about(process, kind, Mark(name, agent["run"], agent["host"], None), True)
-    below = _minders(everyone) | {pid for pid, one in found.items() if one["kind"] == "agent"}
+    for pid in _named((_KEPT,), everyone):
+        about = _about_kept(pid, everyone)
+        found[pid] = _about(everyone[pid], "kept", about, True)
+        if everyone[pid].parent in everyone and everyone[pid].parent > 1:
+            found[everyone[pid].parent] = _about(everyone[everyone[pid].parent], "warden", about, True)
+    below = _named(_OURS, everyone) | {pid for pid, one in found.items() if one["kind"] in ("agent", "kept")}
     spared = set(_ancestors(os.getpid(), everyone)) | {os.getpid()}
     for pid, process in everyone.items():
         if pid in found or pid in spared or not _is_mine(pid):
@@ -93,18 +100,20 @@ def living() -> List[Dict[str, Any]]:
             minded = mark.name in taken or any(one in below for one in _ancestors(pid, everyone))
             if above is not None and mark.run == "?":
                 mark = mark._replace(run=above["run"], host=above["host"])
-            found[pid] = _about(process, "worker", mark, minded)
+            kind = "kept" if above is not None and above["kind"] == "kept" else "worker"
+            found[pid] = _about(process, kind, mark, minded)
         elif above is not None and not _is_zombie(pid):
             found[pid] = _about(process, "worker", Mark("", above["run"], above["host"], None), True)
     return [found[pid] for pid in sorted(found)]
 
 
 def kill_left_over(wanted: List[Any]) -> List[int]:
-    """SIGKILL those of [pid, start time] that nobody minds now. Returns the pids to which it was sent."""
+    """SIGKILL those of [pid, start time] that nobody minds now, or that are kept. Returns the pids to which it was
+    sent."""
     named = {(int(pid), int(start_time)) for pid, start_time in wanted}
     killed = []
     for one in living():
-        if not one["minded"] and (one["pid"], one["start_time"]) in named:
+        if (not one["minded"] or one["kind"] == "kept") and (one["pid"], one["start_time"]) in named:
             processes.kill(Process(one["pid"], 0, one["start_time"]))
             killed.append(one["pid"])
     return killed
@@ -166,7 +175,13 @@ def _agent(name: str) -> Optional[Dict[str, Any]]:
             return None
 
 
-def _minders(everyone: Dict[int, Process]) -> Set[int]:
+def _about_kept(agent: int, everyone: Dict[int, Process]) -> Mark:
+    """An agent that is kept has no socket of a run: its zygote tells of which run it was."""
+    marks_below = (mark_of(pid) for pid, process in everyone.items() if process.parent == agent)
+    return next((mark for mark in marks_below if mark is not None), Mark("", "?", "?", None))
+
+
+def _named(ours: Tuple[bytes, ...], everyone: Dict[int, Process]) -> Set[int]:
     """Agents and wardens by the names that they give themselves: their sockets may be in another network's space."""
     found = set()
     for pid in everyone:
@@ -175,7 +190,7 @@ def _minders(everyone: Dict[int, Process]) -> Set[int]:
                 text = file.read()
         except OSError:
             continue
-        if text[text.find(b"(") : text.rfind(b")") + 1] in _OURS and _is_mine(pid):
+        if text[text.find(b"(") : text.rfind(b")") + 1] in ours and _is_mine(pid):
             found.add(pid)
     return found
 

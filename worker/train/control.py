@@ -1,4 +1,4 @@
-"""Requests to this rank: messages on the agent's pipe, or signals when a person runs it by hand. No TensorFlow.
+"""Requests to this rank: messages on the agent's pipe, or signals. No TensorFlow.
 
 SIGINT and SIGTERM are blocked in every thread and taken by one that waits for them: TensorFlow replaces handlers of
 its own accord, and a Python handler would not run while the main thread waits inside a collective.
@@ -29,6 +29,7 @@ class Control:
         self._stop = threading.Event()
         self._checkpoint = threading.Event()
         self._training = threading.Event()
+        self._agent = 0
         self._on_loss: Callable[[], None] | None = None
 
     @property
@@ -56,24 +57,41 @@ class Control:
         """Have `call` called, from a thread of its own, a while after a peer was lost, if we are still there."""
         self._on_loss = call
 
-    def listen(self, descriptor: int | None) -> None:
+    def listen(self, descriptor: int | None, going: Callable[[str], None] = lambda _: None) -> None:
         """Start listening, for the life of the process. Call it before any other thread is started.
 
-        With the agent's pipe, a stop is a message, SIGTERM means "leave now" and SIGINT (a terminal's Ctrl-C, not
-        meant for us) nothing; without it, either signal asks to stop, and the second one means "now".
+        With the agent's pipe, a stop is a message, and SIGINT (a terminal's Ctrl-C, not meant for us) nothing. SIGTERM
+        means "leave now" if the agent, our parent, sent it. Anybody else's says that this host has to go (a spot
+        machine, a batch system): `going` is told why, and all workers are asked to save and stop; a further one changes
+        nothing. Without the pipe, either signal asks to stop, and the second one means "now".
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        by_hand = descriptor is None
-        _start(self._take_signals, by_hand)
+        self._agent = os.getppid()
+        if descriptor is None:
+            _start(self._take_signals_by_hand)
+        else:
+            _start(self._take_signals, going)
         if descriptor is not None:
             _start(self._read, descriptor)
 
-    def _take_signals(self, by_hand: bool) -> None:
+    def _take_signals(self, going: Callable[[str], None]) -> None:
+        told = False
+        while True:
+            caught = signal.sigwaitinfo(SIGNALS)
+            if caught.si_signo == signal.SIGINT:
+                continue
+            if caught.si_pid == self._agent:
+                os._exit(128 + caught.si_signo)
+            if not told:
+                told = True
+                say("sent SIGTERM, and not by the agent: this host has to go; saving a checkpoint")
+                going(f"SIGTERM by process {caught.si_pid}" if caught.si_pid else "SIGTERM")
+                self.ask_to_stop()
+
+    def _take_signals_by_hand(self) -> None:
         while True:
             number = signal.sigwait(SIGNALS)
-            if not by_hand and number == signal.SIGINT:
-                continue
-            if not by_hand or self.stop or not self._training.is_set():
+            if self.stop or not self._training.is_set():
                 os._exit(128 + number)
             say("asked to stop: saving a checkpoint (once more: at once)")
             self.ask_to_stop()

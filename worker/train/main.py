@@ -58,9 +58,9 @@ def main(argv: list[str], forked: Forked | None = None) -> int:
         return failure.exit_code
     if os.environ.get(names.STACKS_FILE):
         show_when_asked(os.environ[names.STACKS_FILE])
-    control = Control()
-    control.listen(settings.control_fd)
-    leave(_run(settings, Progress(settings.progress), control, forked))
+    control, progress = Control(), Progress(settings.progress)
+    control.listen(settings.control_fd, lambda why: progress.write(records.GOING, why=why))
+    leave(_run(settings, progress, control, forked))
     raise AssertionError("unreachable")
 
 

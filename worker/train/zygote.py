@@ -77,6 +77,8 @@ def main(argv: list[str]) -> int:
     channel = socket.socket(fileno=int(os.environ.pop(FD)))
     channel.set_inheritable(False)
     processes.name_this_process("launcher-zygote")
+    # A batch system sends SIGTERM to everybody here. It says nothing to this process, which its agent kills.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     began = time.monotonic()
     try:
         stock = _prepare()
@@ -97,6 +99,7 @@ def main(argv: list[str]) -> int:
         between = _fork(request)
         if between is not None:
             channel.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             warmth.settle(request.env)
             _live(request, between, stock, worth)
         request.close()

@@ -15,10 +15,18 @@ def check(seen: Seen) -> list[Finding]:
     findings = []
     for host in seen.plan.hosts:
         ranks = [seen.plan.ranks[rank] for rank in host.ranks]
-        if host.name not in seen.facts or not ranks:
+        if host.name not in seen.facts:
+            continue
+        if not ranks:
+            what = f"{host.name} is held in reserve, for {_workers(host.workers)}"
+            findings.append(Finding((host.name,), "plan", Verdict.OK, what, brief="spare"))
             continue
         count = len(ranks[0].gpus)
         devices = f"{count} GPU{'s' if count > 1 else ''}" if count else "CPU"
-        what = f"{len(ranks)} worker{'s' if len(ranks) > 1 else ''} on {host.name}, each on {devices}"
+        what = f"{_workers(len(ranks))} on {host.name}, each on {devices}"
         findings.append(Finding((host.name,), "plan", Verdict.OK, what, brief=f"{len(ranks)} × {devices}"))
     return findings
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' if count > 1 else ''}"
