@@ -14,11 +14,9 @@ from launcher.hosts.base import Host, RunOnHost
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read as read_journal
-from launcher.runs.tail import last_words
 from launcher.spec.model import ClusterSpec
 from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
-from launcher.supervise.causes import trace_of
 from launcher.supervise.clocks import Clocks
 from launcher.supervise.control import ControlServer
 from launcher.supervise.disks import Disks
@@ -54,12 +52,12 @@ from launcher.supervise.policy import Policy
 from launcher.supervise.reign import Reign, SupersededError
 from launcher.supervise.signals import wakened
 from launcher.supervise.warmth import Warmth
+from launcher.supervise.witness import Witness
 from worker.contract import records, wire
-from worker.contract.states import EXIT_CODE_OF, RankState, RunState
+from worker.contract.states import EXIT_CODE_OF, RunState
 
 Replan = Callable[[MakePlan], LaunchPlan]
 
-PORT_TAKEN_TEXT = "Could not start gRPC server"
 LEAVE_S = 3.0
 CATCH_UP_S = 5.0
 UNSTARTED_S = 2.0  # how long the end of a run waits for hosts from which nothing comes, if no rank was ever started
@@ -102,19 +100,18 @@ class Coordinator:
         self._selector.register(self._planner, selectors.EVENT_READ, self._planned)
         self._activated = {} if activated is None else activated  # of hosts that come back it may change
         self._activating = {host.name for host in spec.hosts if host.activate is not None}
-        self._clocks = clocks or Clocks()
         self._remarks = remarks  # what those who work beside the run have to say
         self._boots: dict[str, str] = {}  # host → which boot of its machine the agent is of
         self._home = Homecoming(gathering, journal, plan, under_way=under_way is not None) if gathering else None
         self._links = Links(hosts, self._selector, self._target, self, spec.timeouts.host)
         self._partings = Partings(self._links, self._machine, self._perform, journal.append)
-        self._disks = Disks({host.name: host.folder or "" for host in plan.hosts})
         self._warmth = Warmth(run.name, spec)
+        disks = Disks({host.name: host.folder or "" for host in plan.hosts})
+        self._witness = Witness(run, clocks or Clocks(), disks, self._warmth, journal)
         self._inherited = Inherited(run, plan.generation if under_way is not None else 0)
         self._conclusion: End | None = None
         self._started = under_way is not None  # ranks, of any generation: else no host has what is worth waiting for
         self._over = {host.name for host in plan.hosts if not host.ranks}  # where no rank of ours is alive
-        self._model = ""
         self._hurried = False  # somebody would not wait any longer
 
     @property
@@ -286,27 +283,14 @@ class Coordinator:
         self._journal.append(records.LINK_BACK, host=host, seconds=round(after_s, 1))
 
     def _watch(self, host: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the shell itself keeps of an agent's record; returned by this machine's clock, with what only the rank's
-        log can tell of it."""
-        event = self._clocks.by_ours(host, event)
-        kind = event.get("type")
-        if told := self._disks.heard_of(host, event):
-            self._journal.append(records.REMARK, text=told)
+        """What is kept of an agent's record; returned as the machine is to be told of it."""
+        event, failure = self._witness.heard_of(host, event)
         if self._home:
             self._home.heard_of(host, event)
-        self._warmth.heard_of(host, event)
-        if kind == records.GENERATION_ENDED:
+        if event.get("type") == records.GENERATION_ENDED:
             self._over.add(host)
-        elif kind == records.RANK_RESULT and event.get("model"):
-            self._model = str(self._run.hosts / host / str(event["model"]))
-        elif kind == records.RANK_ENDED and event.get("state") == RankState.FAILED:
-            log = self._run.host(host).log(int(event.get("generation", 0)), int(event.get("rank", 0)))
-            lines = last_words(log, 60)
-            if any(PORT_TAKEN_TEXT in line for line in lines):
-                failure = {"type": records.RANK_FAILURE, "rank": event.get("rank"), "reason": "port"}
-                failure.update(generation=event.get("generation"), message=f"{PORT_TAKEN_TEXT} on its port")
-                self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
-            return {**event, "trace": trace_of(lines)}
+        if failure is not None:
+            self._tell(AgentSaid(host, {"type": wire.EVENT, "event": failure}))
         return event
 
     # The end.
@@ -333,10 +317,10 @@ class Coordinator:
         if self._home:
             self._home.complete(self._not_hurried, give_up_s=GIVE_UP_S if self._started else UNSTARTED_S)
         if end.cause is not None:
-            self._journal.append(records.CAUSE, **self._with_log(end.cause))
+            self._journal.append(records.CAUSE, **self._witness.with_log(end.cause))
         code = int(EXIT_CODE_OF[end.state])
         self._journal.append(
-            records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._model
+            records.RUN_ENDED, state=end.state.value, exit_code=code, message=end.message, model=self._witness.model
         )
         if told := self._warmth.told():
             self._journal.append(records.REMARK, text=told)
@@ -349,14 +333,6 @@ class Coordinator:
     def _not_hurried(self) -> bool:
         self._turn(0.0)
         return not self._hurried
-
-    def _with_log(self, cause: Mapping[str, Any]) -> dict[str, Any]:
-        fields = dict(cause)
-        if "rank" in fields and "host" in fields:
-            log = self._run.host(fields["host"]).log(int(fields["generation"]), int(fields["rank"]))
-            fields.update(log=log, lines=last_words(log, 15))
-            fields["hint"] = self._disks.hint(fields["host"]) or fields.get("hint", "")
-        return fields
 
     def _signalled(self) -> None:
         for _ in range(self._wake.terms()):
