@@ -23,6 +23,7 @@ FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 5.0
 LEAST_MISSES = 5  # turns of the loop without a word: a coordinator that was busy itself must not invent a silence
 
 SLEPT_S = 2.0  # between two turns: this process slept, or was busy, which says nothing about anybody else
+AFRESH_S = 3.0  # when patience ends: a link that was lost before is tried once more, and this is how long that may take
 AWAKE_S = 3.0  # after that: an agent hangs up on who is silent for two minutes, and it is we who were
 
 
@@ -79,13 +80,28 @@ class Links:
         self._tended_at = self._clock()
         self._woke_at = float("-inf")
         self.closing = False  # a stream that ends is not opened again
-        self.patience_s = float("inf")  # how long a link may be lost before its host counts as gone
+        self._patience_s = float("inf")
+        self._ended_at = float("-inf")  # when patience without end was over
         self.leaving: Collection[str] = ()  # hosts that have to go anyway: they have no longer than a silent one
 
     @property
     def open_hosts(self) -> list[str]:
         """Hosts with a stream, or one that is about to be tried again."""
         return [h for h, link in self._links.items() if link.stream is not None or link.again_at is not None]
+
+    @property
+    def patience_s(self) -> float:
+        """How long a link may be lost before its host counts as gone."""
+        return self._patience_s
+
+    @patience_s.setter
+    def patience_s(self, seconds: float) -> None:
+        if seconds < self._patience_s:
+            self._ended_at = now = self._clock()
+            for link in self._links.values():
+                if link.again_at is not None:
+                    link.again_at = now
+        self._patience_s = seconds
 
     def expect(self, host: str) -> None:
         """The host has an agent of this run already: if it cannot be reached, its link is lost, and not the host."""
@@ -130,15 +146,20 @@ class Links:
                     link.stream.flush()
                 except OSError as error:
                     self._ended(host, str(error.strerror or error))
-            elif link.lost_at is not None and now - link.lost_at > (patience_s := self._patience(host)):
+            elif link.lost_at is not None and self._is_given_up(host, link.lost_at, now):
                 self.close(host)
                 link.lost_at = None
-                self._listener.gone(host, f"it could not be reached for {patience_s:.0f} s")
+                self._listener.gone(host, f"it could not be reached for {self._patience(host):.0f} s")
             elif link.again_at is not None and now >= link.again_at:
                 self.open(host, start=not link.answered)
             elif link.stream is not None and self._hosts[host].remote:
                 self._listen(host, link, now)
         self._tended_at = self._clock()
+
+    def _is_given_up(self, host: str, lost_at: float, now: float) -> bool:
+        """Too long, and not for want of a try since it was decided how long that is: it may have been back already."""
+        patience_s = self._patience(host)
+        return now - lost_at > patience_s and now - self._ended_at > min(AFRESH_S, patience_s)
 
     def _patience(self, host: str) -> float:
         return min(self.patience_s, self._silent_s) if host in self.leaving else self.patience_s

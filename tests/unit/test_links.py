@@ -205,6 +205,25 @@ def test_once_the_run_is_stopping_patience_ends(world: World) -> None:
     assert world.links.open_hosts == []
 
 
+@pytest.mark.parametrize("world", [True], indirect=True)
+def test_a_link_that_was_lost_long_ago_is_tried_once_more_when_patience_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.links.open("b", start=True)
+    world.host.streams[0].say(wire.HELLO)
+    world.until(lambda: bool(world.heard.kinds))
+    monkeypatch.setattr(links_module, "FIRST_PAUSE_S", 3600.0)
+    monkeypatch.setattr(links_module, "MOST_PAUSE_S", 3600.0)
+    world.host.streams[0].far.close()
+    world.until(lambda: "lost" in world.heard.kinds)
+    time.sleep(0.3)  # longer than the patience that comes
+    world.links.patience_s = 0.25
+    world.until(lambda: len(world.host.streams) > 1)
+    assert "gone" not in world.heard.kinds
+    world.host.streams[-1].say(wire.HELLO)
+    world.until(lambda: "back" in world.heard.kinds)
+
+
 @pytest.mark.parametrize("world", [True, False], indirect=True)
 def test_a_host_that_never_answers_is_given_up_after_some_tries(world: World) -> None:
     world.host.reachable = False
