@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import select
@@ -20,6 +21,7 @@ class Complaints:
     """Where a command's standard error goes: a file that is nowhere, of which only the end is kept."""
 
     def __init__(self) -> None:
+        self._freed = 0
         self._fd, path = tempfile.mkstemp(prefix="launcher-")
         Path(path).unlink()
         # Whoever writes must go on at the end, wherever that is after `trim`.
@@ -35,10 +37,15 @@ class Complaints:
     def trim(self) -> None:
         """Forget all but the end, if there is much: a command may complain without end, the disk is not so large."""
         with contextlib.suppress(OSError):
-            if os.fstat(self._fd).st_size > _MOST:
-                tail = self._tail(_TAIL)
-                os.ftruncate(self._fd, 0)
-                os.write(self._fd, tail)
+            size = os.fstat(self._fd).st_size
+            if size - self._freed <= _MOST:
+                return
+            if free_space(self._fd, size - _TAIL):
+                self._freed = size - _TAIL
+                return
+            tail = self._tail(_TAIL)
+            os.ftruncate(self._fd, 0)  # what comes between these two lines is lost
+            os.write(self._fd, tail)
 
     def close(self) -> None:
         """May be called twice."""
@@ -51,6 +58,15 @@ class Complaints:
             return os.pread(self._fd, most, max(0, os.fstat(self._fd).st_size - most))
         except OSError:
             return b""
+
+
+def free_space(fd: int, size: int) -> bool:
+    """Give the disk back the first bytes of a file, which keeps its length and what comes after them, also what is
+    written at this very moment. False if the file system cannot."""
+    libc = ctypes.CDLL(None)
+    fallocate = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)  # glibc, musl; else neither
+    keep_size, punch_hole = 0x01, 0x02  # linux/falloc.h
+    return fallocate is not None and fallocate(fd, keep_size | punch_hole, ctypes.c_int64(0), ctypes.c_int64(size)) == 0
 
 
 class Pipes:
