@@ -63,10 +63,10 @@ class Halfway:
         problems = verify(str(self._home / "checkpoints" / self.name))
         assert problems == [] or not self.whole, "a newer one may have taken its place meanwhile"
 
-    def is_overtaken(self, timeout_s: float) -> None:
-        """The host has pruned it meanwhile; what had come of it is thrown away, and a newer one comes home."""
-        wait_for(lambda: not (self._home / ".gather" / "coming" / self.name).exists(), f"no {self.name}", timeout_s)
-        wait_for(self._newer, f"one newer than {self.name}", timeout_s)
+    def arrives_or_is_overtaken(self, timeout_s: float) -> None:
+        """A host that hears of the connection's end, or hears nothing for long, keeps it from being pruned no longer:
+        then what had come of it is thrown away, and a newer one comes home."""
+        wait_for(lambda: self.whole or self._newer(), f"{self.name}, or one that is newer", timeout_s)
 
     def _newer(self) -> bool:
         homes = self._home.parent.glob("*/checkpoints/g*")
@@ -101,9 +101,12 @@ def test_a_cut_in_the_middle_of_a_checkpoint_costs_nothing(
     far.launcher.run("down", timeout_s=90)
     assert view.wait(60) == 130
     told = [(event["type"], event["host"]) for event in far.launcher.events(run, None) if "link_" in event["type"]]
-    assert sorted(told) == sorted(
-        (kind, host) for cut in cuts for host in cut for kind in ("link_lost", "link_back")
-    ), "told once each"
+    for host in ("h1", "h2"):
+        of_host = [kind for kind, name in told if name == host]
+        count = sum(host in cut for cut in cuts)
+        assert of_host[: 2 * count] == ["link_lost", "link_back"] * count
+        if not timeouts:  # with two seconds of patience a slow line may be taken for a lost one now and then
+            assert len(of_host) == 2 * count, "told once each"
     for rank, host in enumerate(("h1", "h2")):
         _same(run / "hosts" / host, far.there(host), rank)
     _newest_is_home(far, run)
@@ -128,10 +131,10 @@ def _cut(far: NetFar, run: Path, directions: Cut, seconds: float) -> None:
         far.host(name).heal()
     wait_for(lambda: not far.unreachable(), "the links' return", 60)
     for one in halfway.values():
-        if seconds < HELD_S:
+        if seconds < HELD_S and directions == BOTH_WAYS:
             one.arrives(90)
         else:
-            one.is_overtaken(90)
+            one.arrives_or_is_overtaken(90)
 
 
 def _steps(far: NetFar) -> list[int]:
