@@ -53,8 +53,9 @@ class Choosing:
 
     def look(self, *, hurried: bool) -> Next:
         """What to do now; prunes at home, and lets go of what another host has brought. See Copies for `hurried`."""
+        looked_at = self._copies.looks()
         there = self._listing()
-        self._copies.listed(self._host, there, self._here.refused)
+        self._copies.listed(self._host, there, self._here.refused, looked_at)
         elsewhere = self._copies.elsewhere(self._host)
         own = set(self._here.names())
         differ = [name for name in there if name in elsewhere and name not in own and self._differs(name, elsewhere)]

@@ -68,12 +68,18 @@ class Copies:
         with self._lock:
             self._hosts.setdefault(host, _Host(self._clock()))
 
-    def listed(self, host: str, names: Collection[str], refused: Collection[str]) -> None:
-        """The host answers, has these, and none is under way; `refused` are not to be had of it."""
+    def looks(self) -> float:
+        """To be asked before a host is, and handed to `listed`: what it publishes meanwhile may be missing there."""
+        return self._clock()
+
+    def listed(
+        self, host: str, names: Collection[str], refused: Collection[str], looked_at: float | None = None
+    ) -> None:
+        """The host answers, has these, and none is under way; `refused` are not to be had of it. See `looks`."""
         now = self._clock()
         with self._lock:
             one = self._hosts.setdefault(host, _Host(now))
-            one.away, one.over, one.brings, one.looked_at = False, False, "", now
+            one.away, one.over, one.brings, one.looked_at = False, False, "", now if looked_at is None else looked_at
             one.names, one.refused = frozenset(names), frozenset(refused)
             one.seen = {name: one.seen.get(name, now) for name in names}
 

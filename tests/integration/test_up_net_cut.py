@@ -20,11 +20,10 @@ JOB = """\
 train: {dataset: fashion-mnist-mini, epochs: 10000, batch_size: 500}
 checkpoint: {every: 2 s, keep: 3}
 """
-SOON = "timeouts: {connect: 2 s, host: 2 s, stall: 60 s}\n"
+SOON = "timeouts: {connect: 2 s, host: 4 s, stall: 60 s}\n"  # a beat may wait for a second in a full line
 Cut = dict[str, Direction]
 BOTH_WAYS: Cut = {"h1": "both"}
 ONE_WAY: Cut = {"h1": "out", "h2": "in"}  # what a host sends; and, at the same time, what another one is sent
-HELD_S = 110  # a host keeps what is on its way home from being pruned for two minutes after the last word
 UPLINK = "3mbit"  # a checkpoint has 1.1 MB: some seconds
 
 
@@ -51,26 +50,23 @@ class Halfway:
         return (self._home / "checkpoints" / self.name).exists()
 
     def arrives(self, timeout_s: float) -> None:
-        """It comes home whole, and nothing of it a second time."""
+        """It comes home whole, and nothing of it a second time; or another host has brought a newer one meanwhile."""
         least = self.now
 
         def there() -> bool:
             now = self.now
             assert now >= least or self.whole or not now, "begun anew"
-            return self.whole
+            return self.whole or self.overtaken
 
         wait_for(there, f"the rest of {self.name}", timeout_s)
         problems = verify(str(self._home / "checkpoints" / self.name))
         assert problems == [] or not self.whole, "a newer one may have taken its place meanwhile"
 
-    def arrives_or_is_overtaken(self, timeout_s: float) -> None:
-        """A host that hears of the connection's end, or hears nothing for long, keeps it from being pruned no longer:
-        then what had come of it is thrown away, and a newer one comes home."""
-        wait_for(lambda: self.whole or self._newer(), f"{self.name}, or one that is newer", timeout_s)
-
-    def _newer(self) -> bool:
-        homes = self._home.parent.glob("*/checkpoints/g*")
-        return any(_step(one.name) > _step(self.name) for one in homes)
+    @property
+    def overtaken(self) -> bool:
+        """Whether another host has brought a newer one: only its own newer ones wait for one that was begun."""
+        others = [host for host in self._home.parent.iterdir() if host != self._home]
+        return any(_step(one.name) > _step(self.name) for host in others for one in host.glob("checkpoints/g*"))
 
 
 @pytest.fixture
@@ -101,12 +97,9 @@ def test_a_cut_in_the_middle_of_a_checkpoint_costs_nothing(
     far.launcher.run("down", timeout_s=90)
     assert view.wait(60) == 130
     told = [(event["type"], event["host"]) for event in far.launcher.events(run, None) if "link_" in event["type"]]
-    for host in ("h1", "h2"):
-        of_host = [kind for kind, name in told if name == host]
-        count = sum(host in cut for cut in cuts)
-        assert of_host[: 2 * count] == ["link_lost", "link_back"] * count
-        if not timeouts:  # with two seconds of patience a slow line may be taken for a lost one now and then
-            assert len(of_host) == 2 * count, "told once each"
+    assert sorted(told) == sorted(
+        (kind, host) for cut in cuts for host in cut for kind in ("link_lost", "link_back")
+    ), "told once each"
     for rank, host in enumerate(("h1", "h2")):
         _same(run / "hosts" / host, far.there(host), rank)
     _newest_is_home(far, run)
@@ -131,10 +124,7 @@ def _cut(far: NetFar, run: Path, directions: Cut, seconds: float) -> None:
         far.host(name).heal()
     wait_for(lambda: not far.unreachable(), "the links' return", 60)
     for one in halfway.values():
-        if seconds < HELD_S and directions == BOTH_WAYS:
-            one.arrives(90)
-        else:
-            one.arrives_or_is_overtaken(90)
+        one.arrives(90)
 
 
 def _steps(far: NetFar) -> list[int]:

@@ -96,6 +96,17 @@ def test_the_first_may_publish_later_than_the_other(
     assert turn(copies, B) is Turn.OURS
 
 
+def test_a_list_says_nothing_of_what_was_published_while_it_was_on_its_way(copies: Copies, clock: Clock) -> None:
+    asked_at = copies.looks()
+    clock.now += 0.1
+    copies.listed(B, [NAME], [])
+    clock.now += 0.1
+    copies.listed(A, [], [], asked_at)  # made before both published it
+    assert turn(copies, B, hurried=True) is Turn.NOBODYS
+    copies.listed(A, [NAME], [], copies.looks())
+    assert turn(copies, B, hurried=True) is Turn.THEIRS
+
+
 def test_a_host_that_is_this_machine_need_not_be_asked(tmp_path: Path, clock: Clock) -> None:
     here, away = tmp_path / "here", tmp_path / B
     copies = Copies({A: str(here), B: str(away)}, [A], clock=clock)
