@@ -64,18 +64,23 @@ class Choosing:
         self._let_prune(there, known)
         begun = self._here.begun()
         if begun in known:
-            self._here.drop(begun)
-            self._pull.release()
+            self._let_go(begun)
             begun = ""
         doomed = to_prune({*there, *known}, self._keep)
         for name in differ:
             if name not in doomed and name not in self._here.refused:
                 return Next(name)  # both are kept: nobody knows which of them is right
         name = next_wanted(there, known, begun, self._here.refused, self._home, self._keep)
+        if begun and name != begun:  # another host has brought a newer one, while this one was away
+            self._let_go(begun)
         if not name:
             return Next("")
         turn = self._copies.turn(self._host, name, hurried=hurried)
         return Next(name if turn is Turn.OURS else "", turn)
+
+    def _let_go(self, begun: str) -> None:
+        self._here.drop(begun)
+        self._pull.release()
 
     def _listing(self) -> list[str]:
         there = self._pull.listing(pulling.CHECKPOINTS).checkpoints

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,37 @@ def test_one_that_goes_away_in_the_middle_leaves_it_to_the_other(hosts: Hosts) -
         gathering.start_bulk("h2")
         settled_but_for_h1(gathering)
         assert hosts.home() == {"h1": [], "h2": ["g1-s1"]}
+    finally:
+        gathering.stop(10.0)
+
+
+def test_a_half_that_another_host_has_overtaken_is_kept_nowhere(hosts: Hosts) -> None:
+    one, other = hosts.sources["h1"], hosts.sources["h2"]
+    make_checkpoint(one.folder, 1, size=SIZE)
+    ways: list[Session] = [CuttingSession("h1", SIZE // 2)]
+    back = threading.Event()
+
+    def connect() -> Session:
+        return ways.pop() if ways else LocalSession("h1") if back.is_set() else away()
+
+    gathering = Gathering(
+        {"h1": Ways(one, Source(one.host, one.folder, one.home, connect, one.workdir)), "h2": Ways(other, other)},
+        copies=hosts.copies(),
+    )
+    halves, held = Path(one.home, ".gather/coming"), Path(one.folder, "checkpoints")
+    try:
+        gathering.start()
+        gathering.start_bulk("h1")
+        until(lambda: bool(list(halves.glob("g1-s1/*"))) and not ways, "a half of it")
+        make_checkpoint(other.folder, 2, size=SIZE)
+        gathering.start_bulk("h2")
+        settled_but_for_h1(gathering)
+        assert hosts.home() == {"h1": [], "h2": ["g1-s2"]}
+        assert list(held.glob(".held-*")), "for when the connection is back"
+        back.set()
+        assert gathering.settle(30) == []
+        assert list(halves.glob("g*")) == []
+        until(lambda: not list(held.glob(".held-*")), "the host to let go of it")
     finally:
         gathering.stop(10.0)
 
