@@ -85,7 +85,8 @@ def _line(record: Record) -> str:
     if kind == records.GENERATION_STARTED:
         ranks = objects(record, "ranks")
         hosts = {text(rank, "host") for rank in ranks}
-        return f"generation {integer(record, 'generation')}: {len(ranks)} workers on {', '.join(sorted(hosts))}"
+        workers = f"{len(ranks)} worker{'s' * (len(ranks) != 1)}"
+        return f"generation {integer(record, 'generation')}: {workers} on {', '.join(sorted(hosts))}"
     if kind == records.HOST_LEFT:
         return f"{host} is free"
     return ""

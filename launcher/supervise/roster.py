@@ -6,10 +6,8 @@ those that were at work stay, free places go to others in the spec's order, once
 takes them back. With `restart.min_workers` some places may stay empty; without it `choose` answers None until there is
 a host for each. Ranks are numbered in the spec's order whoever is chosen, so the chief is on the first of them.
 
-For a host that is to go (`launcher drain`): `roster.leaves(host)` takes it out for good, `could_go_without(host)` says
-whether a next generation could be begun then. The supervisor's machine ends a generation as planned with `Ending` (see
-`machine`): all save at an agreed step, nothing is lost, no budget is used, and the next one is begun with whom `choose`
-names.
+For a host that is to go (`launcher drain`) `leaves` takes it out for good. How a generation is ended for its sake, and
+whether another one follows, is told in `departures` and `succession`.
 """
 
 from __future__ import annotations
@@ -82,10 +80,6 @@ class Roster:
         """Whether the next generation would have all hosts of this one, and more."""
         chosen = self.choose(usable, aside)
         return chosen is not None and set(chosen) > set(self.at_work)
-
-    def could_go_without(self, host: str, usable: Collection[str]) -> bool:
-        """Whether there could be a next generation if this host, too, was not to be used."""
-        return self.choose([other for other in usable if other != host]) is not None
 
     def _enough(self, chosen: Collection[str]) -> bool:
         if self._rules.min_workers is None:

@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from launcher.spec.later import LATER
 from tests.integration.harness import Launcher, launcher_in, wait_for
 
 # Runs until it is sent SIGTERM, of which it dies; in later generations until there is a file.
@@ -27,9 +26,6 @@ hosts:
   - {name: a, local: true}
   - {name: b, local: true, ports: 24100-24199}
 """
-
-
-needs_fewer = pytest.mark.skipif("restart.min_workers" in LATER, reason="restart.min_workers is not available yet")
 
 
 @pytest.fixture
@@ -99,13 +95,12 @@ def test_drain_says_beforehand_that_a_run_would_be_parked_and_parks_it_if_that_i
     wait_for(lambda: launcher.alive() == [], "the end")
 
 
-@needs_fewer
 def test_a_drained_host_is_free_while_the_run_goes_on_without_it(launcher: Launcher) -> None:
     spec = program(launcher, "restart: {max: 0, min_workers: 1}\n")
     up = launcher.start("up", str(spec), "--plain")
     run = begun(launcher, 1, "a", "b")
     drained = launcher.run("drain", run, "b")
-    assert "generation 2: 1 workers on a" in drained.stdout
+    assert "generation 2: 1 worker on a" in drained.stdout
     assert drained.stdout.splitlines()[-1] == "b is free"
     assert all(not psutil.pid_exists(e["pid"]) for e in of(launcher, "b", "agent_started"))
     assert "b" in launcher.run("drain", run, "b", check=2).stderr
@@ -132,7 +127,6 @@ def a_while(launcher: Launcher, generation: int) -> None:
     wait_for(lambda: of(launcher, "a", "rank_epoch", generation), "an epoch", 60)
 
 
-@needs_fewer
 @pytest.mark.tensorflow
 @pytest.mark.timeout(300)
 def test_training_loses_no_step_when_one_host_is_drained_and_all_of_another_is_sent_sigterm(

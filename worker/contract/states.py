@@ -26,7 +26,10 @@ class RunState(_Described):
     PREPARING = "preparing", "the plan is made, hosts are reached and code is staged"
     STARTING = "starting", "workers are starting and have not finished a first step"
     TRAINING = "training", "steps are being done"
-    RESTARTING = "restarting", "a generation failed; the next one is being prepared from the newest whole step"
+    RESTARTING = (
+        "restarting",
+        "a generation has ended, and the run goes on; the next one is being prepared from the newest whole step",
+    )
     STOPPING = "stopping", "workers were asked to stop and save what they have"
     TRAINED = "trained", "ended: everything that the spec asks for was done"
     FAILED = "failed", "ended: something died or went wrong; the report names the cause"
