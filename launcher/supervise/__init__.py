@@ -1,1 +1,1 @@
-"""States, policy and machine (pure), and the coordinator, the shell around them."""
+"""The coordinator and what surrounds it; what it decides is in `core`."""

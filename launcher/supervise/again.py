@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from launcher.errors import ApartError, LauncherError, NotFitError
 from launcher.plan.model import LaunchPlan
-from launcher.supervise.events import MakePlan, PlanFailed, PlanMade
+from launcher.supervise.core.events import MakePlan, PlanFailed, PlanMade
 
 Plan = Callable[[MakePlan], LaunchPlan]
 _FULL = (errno.ENOSPC, errno.EDQUOT)

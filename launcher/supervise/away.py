@@ -43,7 +43,7 @@ from launcher.stage.ready import Goods, Ready, make_ready
 from launcher.stage.remote import Activated
 from launcher.supervise import probe
 from launcher.supervise.clocks import Offset
-from launcher.supervise.events import MakePlan
+from launcher.supervise.core.events import MakePlan
 from launcher.supervise.foreground import Front
 from launcher.supervise.order import Order, Prepared
 from launcher.supervise.planning import Planning

@@ -19,8 +19,7 @@ from launcher.stage.remote import Activated
 from launcher.supervise.again import Planner
 from launcher.supervise.clocks import Clocks
 from launcher.supervise.control import ControlServer
-from launcher.supervise.disks import Disks
-from launcher.supervise.events import (
+from launcher.supervise.core.events import (
     AgentSaid,
     End,
     Event,
@@ -39,16 +38,17 @@ from launcher.supervise.events import (
     Tick,
     Yield,
 )
+from launcher.supervise.core.machine import Machine
+from launcher.supervise.core.patience import UNKILLABLE_S, patience_s
+from launcher.supervise.core.policy import Policy
+from launcher.supervise.disks import Disks
 from launcher.supervise.homecoming import GIVE_UP_S, Homecoming
 from launcher.supervise.inherited import Inherited
 from launcher.supervise.links import Links
-from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
 from launcher.supervise.orders import start_message
 from launcher.supervise.partings import Partings
-from launcher.supervise.patience import UNKILLABLE_S, patience_s
 from launcher.supervise.patient import PatientJournal
-from launcher.supervise.policy import Policy
 from launcher.supervise.reign import Reign, SupersededError
 from launcher.supervise.signals import wakened
 from launcher.supervise.warmth import Warmth

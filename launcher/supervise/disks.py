@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.supervise.journals import Journals
+from launcher.supervise.core.journals import Journals
 from worker.contract import records
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from launcher.runs.fields import integer
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read
-from launcher.supervise.machine import Machine
+from launcher.supervise.core.machine import Machine
 from worker.contract import records
 
 

@@ -19,7 +19,7 @@ from launcher.runs.whole import write_whole
 from launcher.supervise import control, daemon, takeover
 from launcher.supervise.clocks import Clocks, as_record, of_journal
 from launcher.supervise.coordinator import Coordinator
-from launcher.supervise.events import MakePlan
+from launcher.supervise.core.events import MakePlan
 from launcher.supervise.foreground import Foreground, Front
 from launcher.supervise.hooks import Hooks
 from launcher.supervise.order import Order, Prepared

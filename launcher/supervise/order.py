@@ -10,7 +10,7 @@ from launcher.hosts.base import Host
 from launcher.plan.model import LaunchPlan
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
-from launcher.supervise.events import MakePlan, StopHow
+from launcher.supervise.core.events import MakePlan, StopHow
 
 if TYPE_CHECKING:
     from launcher.gather.gathering import Gathering

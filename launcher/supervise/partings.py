@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from launcher.supervise.events import Instruction
+from launcher.supervise.core.events import Instruction
+from launcher.supervise.core.machine import Machine
 from launcher.supervise.links import Links
-from launcher.supervise.machine import Machine
 from worker.contract import records, wire
 
 AGAIN_S = 1.0

@@ -11,7 +11,7 @@ from launcher.plan.build import first_at_work
 from launcher.plan.build import plan as make_plan
 from launcher.plan.facts import Facts
 from launcher.plan.model import LaunchPlan
-from launcher.supervise.events import MakePlan
+from launcher.supervise.core.events import MakePlan
 from launcher.supervise.newest import newest_checkpoint
 from launcher.supervise.order import Order
 

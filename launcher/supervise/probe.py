@@ -13,7 +13,7 @@ from launcher.errors import ApartError
 from launcher.hosts.session import Session
 from launcher.runs.folder import RunFolder
 from launcher.spec.model import ClusterSpec
-from launcher.supervise.cover import smallest_cover
+from launcher.supervise.core.cover import smallest_cover
 
 _MOST_TOLD = 3
 

@@ -17,7 +17,7 @@ from launcher.runs.fields import integer, number, text
 from launcher.runs.folder import RunFolder
 from launcher.runs.journal import read
 from launcher.runs.told import told_by_coordinator
-from launcher.supervise.events import StopHow
+from launcher.supervise.core.events import StopHow
 from launcher.supervise.foreground import Front
 from launcher.supervise.inherited import has_started
 from launcher.supervise.order import Order, Prepared, UnderWay

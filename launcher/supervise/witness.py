@@ -7,8 +7,8 @@ from typing import Any
 
 from launcher.runs.folder import RunFolder
 from launcher.runs.tail import last_words
-from launcher.supervise.causes import trace_of
 from launcher.supervise.clocks import Clocks
+from launcher.supervise.core.causes import trace_of
 from launcher.supervise.disks import Disks
 from launcher.supervise.patient import PatientJournal
 from launcher.supervise.warmth import Warmth

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launcher.__main__ import main
 from launcher.supervise.coordinator import Coordinator
-from launcher.supervise.events import End
+from launcher.supervise.core.events import End
 
 _run = Coordinator.run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launcher.supervise.events import End, Instruction
+from launcher.supervise.core.events import End, Instruction
 from tests.sim.clock import BEGIN_S
 from tests.sim.net import HOME
 from worker.contract import records, wire

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher.hosts.base import RunOnHost
-from launcher.supervise.events import (
+from launcher.supervise.core.events import (
     AgentSaid,
     End,
     Event,
@@ -27,12 +27,12 @@ from launcher.supervise.events import (
     Tick,
     Yield,
 )
+from launcher.supervise.core.machine import Machine
+from launcher.supervise.core.patience import UNKILLABLE_S, patience_s
+from launcher.supervise.core.policy import Policy
 from launcher.supervise.links import Links
-from launcher.supervise.machine import Machine
 from launcher.supervise.order import UnderWay
 from launcher.supervise.partings import Partings
-from launcher.supervise.patience import UNKILLABLE_S, patience_s
-from launcher.supervise.policy import Policy
 from tests.sim.host import Reached, SimStream
 from worker.contract import records, wire
 

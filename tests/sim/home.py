@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.told import told_by_coordinator
-from launcher.supervise.events import MakePlan, PlanFailed, PlanMade
+from launcher.supervise.core.events import MakePlan, PlanFailed, PlanMade
 from launcher.supervise.newest import best_first
 from launcher.supervise.order import UnderWay
 from launcher.supervise.takeover import under_way

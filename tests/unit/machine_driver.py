@@ -7,9 +7,9 @@ from typing import Any
 
 from launcher.plan.model import HostPlan, LaunchPlan, RankPlan
 from launcher.spec.model import RestartSpec
-from launcher.supervise.events import AgentSaid, End, Event, HostReached, Instruction, MakePlan, PlanMade, Send
-from launcher.supervise.machine import Machine
-from launcher.supervise.policy import Policy
+from launcher.supervise.core.events import AgentSaid, End, Event, HostReached, Instruction, MakePlan, PlanMade, Send
+from launcher.supervise.core.machine import Machine
+from launcher.supervise.core.policy import Policy
 from worker.contract import records, wire
 from worker.contract.states import RankState
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.supervise.causes import Kind, RankEnd, about, explain, kind_of, rank_end, root_cause
 from launcher.supervise.clocks import UNKNOWN_S, Clocks, Offset, as_record, of_journal
+from launcher.supervise.core.causes import Kind, RankEnd, about, explain, kind_of, rank_end, root_cause
 from worker.contract import records
 
 VALUE_ERROR = "Traceback (most recent call last):\nValueError: row # is no image"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.supervise.cover import smallest_cover
+from launcher.supervise.core.cover import smallest_cover
 
 HOSTS = [f"h{number}" for number in range(9)]
 

@@ -14,8 +14,8 @@ import pytest
 from launcher.errors import RunError
 from launcher.runs.journal import Journal, read
 from launcher.supervise.again import Planner
+from launcher.supervise.core.events import MakePlan, PlanMade
 from launcher.supervise.disks import Disks
-from launcher.supervise.events import MakePlan, PlanMade
 from launcher.supervise.patient import PatientJournal
 from worker.contract import records
 from worker.train.progress import Progress

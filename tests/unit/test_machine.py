@@ -7,7 +7,7 @@ import random
 import pytest
 
 from launcher.spec.model import RestartSpec
-from launcher.supervise.events import (
+from launcher.supervise.core.events import (
     AgentSaid,
     End,
     HostGone,

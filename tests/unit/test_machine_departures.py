@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.spec.model import RestartSpec
-from launcher.supervise.events import AgentSaid, HostGone, HostReached, Instruction, LetGo, MakePlan, Note, Tick
+from launcher.supervise.core.events import AgentSaid, HostGone, HostReached, Instruction, LetGo, MakePlan, Note, Tick
 from tests.unit.machine_driver import Driver
 from worker.contract import records, wire
 from worker.contract.states import RankState, RunState

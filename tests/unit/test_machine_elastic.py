@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from launcher.spec.model import RestartSpec
-from launcher.supervise.events import HostGone, Instruction, MakePlan, Note, PlanFailed, Reach, Send, Tick
+from launcher.supervise.core.events import HostGone, Instruction, MakePlan, Note, PlanFailed, Reach, Send, Tick
 from launcher.supervise.takeover import under_way
 from tests.unit.machine_driver import Driver
 from worker.contract import records, wire

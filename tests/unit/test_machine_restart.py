@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.spec.model import RestartSpec
-from launcher.supervise.events import (
+from launcher.supervise.core.events import (
     AgentSaid,
     End,
     HostGone,

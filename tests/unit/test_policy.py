@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.spec.model import RestartSpec
-from launcher.supervise.policy import Again, Enough, Failure, Policy, Signature
+from launcher.supervise.core.policy import Again, Enough, Failure, Policy, Signature
 
 HOUR = 3600.0
 

@@ -7,9 +7,9 @@ import pytest
 from launcher.check.pairs import Pair
 from launcher.errors import ApartError
 from launcher.spec.model import RestartSpec
-from launcher.supervise.events import MakePlan, Note, PlanFailed, Tick
+from launcher.supervise.core.events import MakePlan, Note, PlanFailed, Tick
+from launcher.supervise.core.succession import APART_PAUSE_S
 from launcher.supervise.probe import refuse
-from launcher.supervise.succession import APART_PAUSE_S
 from tests.unit.machine_driver import Driver
 from worker.contract import records
 from worker.contract.states import RankState

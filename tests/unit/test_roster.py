@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.spec.model import RestartSpec
-from launcher.supervise.aside import FIRST_S, Aside
-from launcher.supervise.roster import Roster
+from launcher.supervise.core.aside import FIRST_S, Aside
+from launcher.supervise.core.roster import Roster
 
 ABC = {"a": 1, "b": 1, "c": 1}
 

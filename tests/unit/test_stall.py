@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.plan.model import RankPlan
-from launcher.supervise.stalls import GATHER_S, Stalls
+from launcher.supervise.core.stalls import GATHER_S, Stalls
 from tests.unit.agent_world import TIMEOUTS, World, order
 from worker.agent import events, stacks
 from worker.contract import records, standing, wire

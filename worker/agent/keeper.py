@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Optional, Tuple
 
 from ..contract import layout
 from ..contract.machine import memory
-from . import processes, warden
+from . import name_held, processes
 from .birth import Birth, speak_into
 from .kept import Kept, move_package, reap
 from .offer import Offer, OfferError, take_offer
@@ -72,7 +72,7 @@ class Keeper:
     def begin(self) -> None:
         """From now on the run's name is free."""
         with contextlib.suppress(OSError):
-            warden.free(self._warden)
+            name_held.free(self._warden)
 
     def wait(self) -> Optional[Taken]:
         """Until another run takes this agent, which is then to be its own; None if it is to end."""
@@ -139,7 +139,7 @@ class Keeper:
     def _become(self, offer: Offer) -> None:
         """The same process, as a fresh start would have made it."""
         with contextlib.suppress(OSError):
-            warden.hold(self._warden, offer.listener)
+            name_held.hold(self._warden, offer.listener)
         os.environ.clear()
         os.environ.update(offer.environ)
         speak_into(offer.birth.place.agent_log)

@@ -9,7 +9,6 @@ this one. An agent that is kept after its run gives that name up, and may be giv
 
 from __future__ import annotations
 
-import array
 import contextlib
 import os
 import select
@@ -19,8 +18,7 @@ from typing import Optional, Tuple
 
 from . import processes
 from .birth import Birth, fork_child
-
-_HOLD, _FREE = b"hold", b"free"
+from .name_held import heard
 
 
 def main(listener: socket.socket, birth: Birth) -> int:
@@ -44,17 +42,6 @@ def main(listener: socket.socket, birth: Birth) -> int:
     return 0
 
 
-def hold(warden: socket.socket, listener: socket.socket) -> None:
-    """From the agent: this is the name to be held from now on. Raises OSError."""
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener.fileno()]))
-    warden.sendmsg([_HOLD], [rights])
-
-
-def free(warden: socket.socket) -> None:
-    """From the agent: no name is to be held. Raises OSError."""
-    warden.send(_FREE)
-
-
 def _mind(agent: int, listener: socket.socket, ours: socket.socket, woken: int) -> Optional[socket.socket]:
     """Until the agent has ended; the name that it has left to be held."""
     held: Optional[socket.socket] = listener
@@ -68,7 +55,7 @@ def _mind(agent: int, listener: socket.socket, ours: socket.socket, woken: int) 
             os.read(woken, 4096)
         alive = not _reaped(agent)
         if speaks:  # after the look at the agent: what it said last is not missed
-            held, speaks = _heard(ours, held)
+            held, speaks = heard(ours, held)
             if not speaks:
                 poll.unregister(ours)
     return held
@@ -79,25 +66,6 @@ def _reaped(agent: int) -> bool:
         pid, _ = os.waitpid(-1, os.WNOHANG)
         if pid in (0, agent):
             return pid == agent
-
-
-def _heard(ours: socket.socket, held: Optional[socket.socket]) -> Tuple[Optional[socket.socket], bool]:
-    """(The name to be held, whether the agent is still there to say another), after all that it has said."""
-    room = socket.CMSG_SPACE(array.array("i").itemsize)
-    while True:
-        try:
-            word, ancillary, _, _ = ours.recvmsg(len(_HOLD), room, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return held, True
-        except OSError:
-            return held, False
-        if not word:
-            return held, False
-        if held is not None:
-            held.close()
-            held = None
-        for _, _, data in ancillary:
-            held = socket.socket(fileno=array.array("i", data)[0])
 
 
 def _agent(

@@ -7,11 +7,11 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.spec.model import RestartSpec
-from launcher.supervise.aside import Aside
-from launcher.supervise.events import Instruction, Note
-from launcher.supervise.generation import Outcome
-from launcher.supervise.recovery import FIRST_TRY_S, LONGEST_TRY_S, Recovery
-from launcher.supervise.roster import Roster
+from launcher.supervise.core.aside import Aside
+from launcher.supervise.core.events import Instruction, Note
+from launcher.supervise.core.generation import Outcome
+from launcher.supervise.core.recovery import FIRST_TRY_S, LONGEST_TRY_S, Recovery
+from launcher.supervise.core.roster import Roster
 from worker.contract import records
 
 # How long a host that could be left out is waited for, from when the next generation is sought.

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from launcher.plan.model import LaunchPlan
-from launcher.supervise.causes import CHECK
-from launcher.supervise.departures import Departures
-from launcher.supervise.events import (
+from launcher.supervise.core.causes import CHECK
+from launcher.supervise.core.departures import Departures
+from launcher.supervise.core.events import (
     AgentSaid,
     Event,
     HostGone,
@@ -30,10 +30,10 @@ from launcher.supervise.events import (
     Tick,
     Yield,
 )
-from launcher.supervise.generation import Heard
-from launcher.supervise.journals import Journals
-from launcher.supervise.phases import Phase
-from launcher.supervise.policy import Policy
+from launcher.supervise.core.generation import Heard
+from launcher.supervise.core.journals import Journals
+from launcher.supervise.core.phases import Phase
+from launcher.supervise.core.policy import Policy
 from worker.contract import records, wire
 from worker.contract.states import RunState
 

@@ -12,10 +12,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from launcher.plan.model import LaunchPlan
-from launcher.supervise.events import Instruction, LetGo, Note
-from launcher.supervise.phases import Phase
-from launcher.supervise.policy import Policy
-from launcher.supervise.succession import Succession
+from launcher.supervise.core.events import Instruction, LetGo, Note
+from launcher.supervise.core.phases import Phase
+from launcher.supervise.core.policy import Policy
+from launcher.supervise.core.succession import Succession
 from worker.contract import records
 from worker.contract.states import RunState
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.spec.model import RestartSpec
-from launcher.supervise.causes import CHECK
-from launcher.supervise.events import End, Instruction, MakePlan, Note, PlanFailed, Reach, Send, StopHow
-from launcher.supervise.generation import Generation, Heard, Outcome
-from launcher.supervise.muster import Muster
-from launcher.supervise.phases import Phase
-from launcher.supervise.policy import Enough, Failure, Policy
+from launcher.supervise.core.causes import CHECK
+from launcher.supervise.core.events import End, Instruction, MakePlan, Note, PlanFailed, Reach, Send, StopHow
+from launcher.supervise.core.generation import Generation, Heard, Outcome
+from launcher.supervise.core.muster import Muster
+from launcher.supervise.core.phases import Phase
+from launcher.supervise.core.policy import Enough, Failure, Policy
 from worker.contract import records, wire
 from worker.contract.states import RunState
 

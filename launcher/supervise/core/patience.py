@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.spec.model import Timeouts
-from launcher.supervise.events import StopHow
+from launcher.supervise.core.events import StopHow
 
 UNKILLABLE_S = 12.0
 

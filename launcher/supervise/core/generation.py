@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.plan.model import LaunchPlan
 from launcher.runs.copies import KINDS, Copies, Divergence
-from launcher.supervise.causes import (
+from launcher.supervise.core.causes import (
     RESUME,
     UNFIT_REASONS,
     Found,
@@ -20,9 +20,9 @@ from launcher.supervise.causes import (
     rank_end,
     root_cause,
 )
-from launcher.supervise.policy import Failure, Signature
-from launcher.supervise.stalls import KINDS as OF_STALLS
-from launcher.supervise.stalls import Stalls
+from launcher.supervise.core.policy import Failure, Signature
+from launcher.supervise.core.stalls import KINDS as OF_STALLS
+from launcher.supervise.core.stalls import Stalls
 from worker.contract import records
 from worker.contract.layout import parse_checkpoint_name
 from worker.contract.states import RankState, RunState, WorkerExit
